@@ -1,0 +1,3 @@
+//! The command line: up, get, explain, sim-engine.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The router binary: arguments and wiring.
+
+fn main() {}

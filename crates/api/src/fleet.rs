@@ -1,0 +1,267 @@
+//! The fleet API's wire forms: what is loaded where. JSON with camelCase names; fields are added, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/adapters`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterList {
+    /// Opaque; equal means nothing changed.
+    pub revision: String,
+    /// Ordered by namespace and name.
+    pub adapters: Vec<Adapter>,
+}
+
+/// `GET /v1/engines`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineList {
+    /// Opaque; equal means nothing changed.
+    pub revision: String,
+    /// Ordered by namespace and name.
+    pub engines: Vec<Engine>,
+}
+
+/// `GET /v1/adapters/{name}/pods`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementList {
+    /// Opaque; equal means nothing changed.
+    pub revision: String,
+    /// Only engines whose present boot has confirmed the adapter.
+    pub pods: Vec<Placement>,
+}
+
+/// One adapter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Adapter {
+    /// Namespace of the declaring object.
+    pub namespace: String,
+    /// What clients put in `model`.
+    pub name: String,
+    /// Kind of the declaring object.
+    pub kind: String,
+    /// Name of the declaring object.
+    pub object: String,
+    /// Base model: the engines' own once one is known, else as declared.
+    pub base_model: Option<String>,
+    /// Without userinfo and query.
+    #[serde(rename = "artifactURL")]
+    pub artifact_url: String,
+    /// `sha256:…`, null while unknown.
+    pub digest: Option<String>,
+    /// Size of the kept files in bytes.
+    pub bytes: Option<u64>,
+    /// LoRA rank.
+    pub rank: Option<u32>,
+    /// `Pending`, `Scheduled`, `Loading`, `Bound`, `Running` or `Failed`.
+    pub phase: String,
+    /// Why it is not ready, as a CamelCase word; empty when it is.
+    pub reason: String,
+    /// The same in a sentence.
+    pub message: String,
+    /// Higher comes first.
+    pub priority: i32,
+    /// Engines that should hold it.
+    pub desired_replicas: u32,
+    /// Engines whose present boot has confirmed it and that are published.
+    pub ready_replicas: u32,
+    /// Generation of the declaring object.
+    pub generation: i64,
+    /// Every engine that it concerns, worst first.
+    pub engines: Vec<AdapterEngine>,
+    /// Where requests may be sent now.
+    pub endpoints: Vec<Placement>,
+    /// Whether its only holder is being changed over, which takes less than a second: requests wait instead of failing.
+    #[serde(default)]
+    pub swapping: bool,
+}
+
+/// One engine, as one adapter sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterEngine {
+    /// The engine's name.
+    pub engine: String,
+    /// `wanted`, `loading`, `loaded`, `backing-off`, `refused`, `draining` or `unloading`.
+    pub state: String,
+    /// Attempts so far.
+    pub attempt: u32,
+    /// CamelCase word, empty when all is well.
+    pub reason: String,
+    /// A sentence, empty when all is well.
+    pub message: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The digest that it holds or loads.
+    pub digest: Option<String>,
+}
+
+/// Where one adapter may be asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// The engine's name.
+    pub pod: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Host name or IP address.
+    pub address: String,
+    /// TCP port.
+    pub port: u16,
+    /// Node, where known.
+    pub node: Option<String>,
+    /// Zone, where known.
+    pub zone: Option<String>,
+    /// The life of the engine that confirmed it.
+    pub boot: String,
+    /// The digest that it holds, null where the bytes are not known.
+    pub digest: Option<String>,
+    /// `loaded`.
+    pub state: String,
+}
+
+/// One engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// Pod name, or `host:port`.
+    pub engine: String,
+    /// Namespace.
+    #[serde(default)]
+    pub namespace: String,
+    /// `http://host:port`.
+    #[serde(default)]
+    pub url: String,
+    /// `vllm`, `sglang` or `simulated`.
+    #[serde(default)]
+    pub kind: String,
+    /// Base model, null until the engine has said.
+    pub base_model: Option<String>,
+    /// Whether requests may be sent to it.
+    #[serde(default)]
+    pub ready: bool,
+    /// Why not, CamelCase; empty when ready.
+    #[serde(default)]
+    pub reason: String,
+    /// The same in a sentence.
+    #[serde(default)]
+    pub message: String,
+    /// Its present life, null until known.
+    pub boot: Option<String>,
+    /// Labels that selectors are held against.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Adapters per batch.
+    pub max_loras: Option<u32>,
+    /// Adapters held in host memory; a hard number where given.
+    pub max_cpu_loras: Option<u32>,
+    /// Largest rank that it takes.
+    pub max_lora_rank: Option<u32>,
+    /// What it holds.
+    #[serde(default)]
+    pub resident: Vec<Resident>,
+    /// How busy it was when last listed.
+    #[serde(default)]
+    pub load: Load,
+}
+
+/// One adapter that an engine lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resident {
+    /// The name that the engine lists.
+    pub name: String,
+    /// Its digest, null where the bytes are not known.
+    pub digest: Option<String>,
+    /// Whether an object declares it and it is held from where we put it.
+    pub ours: bool,
+}
+
+/// How busy an engine is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// Requests running.
+    pub running: u32,
+    /// Requests waiting.
+    pub waiting: u32,
+    /// Of those, waiting for an adapter slot in the batch.
+    pub deferred: u32,
+    /// 0 to 1.
+    pub kv_usage: f64,
+}
+
+/// What `event: delete` carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gone {
+    /// Namespace.
+    pub namespace: String,
+    /// Adapter or engine name.
+    pub name: String,
+}
+
+/// `POST /v1/demand`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Demand {
+    /// The router that reports.
+    pub router: String,
+    /// Counts since its last report.
+    #[serde(default)]
+    pub adapters: Vec<AdapterDemand>,
+    /// Engines that answered that they lack an adapter.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+}
+
+/// Requests for one adapter since the last report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AdapterDemand {
+    /// Namespace.
+    pub namespace: String,
+    /// Adapter.
+    pub name: String,
+    /// Requests begun.
+    #[serde(default)]
+    pub requests: u64,
+    /// Requests under way now.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Requests that wait for the adapter.
+    #[serde(default)]
+    pub waiting: u64,
+}
+
+/// An engine answered that it has no such adapter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Missing {
+    /// Namespace.
+    pub namespace: String,
+    /// Adapter.
+    pub name: String,
+    /// The engine.
+    pub pod: String,
+}
+
+/// Every error answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// Code and message of an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// `NotFound`, `BadRequest`, `Conflict`, `Unavailable`.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! The OpenAI-compatible data path, and where its table comes from.

@@ -1,0 +1,205 @@
+//! What the reconciler asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_api::spec::{AdapterSpec, EngineKey};
+use longshore_api::status::ModelAdapterStatus;
+use longshore_types::{AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, ObjectKey, Root};
+
+/// One thing for a driver to do. Every effect that says so is answered by exactly one fact, whatever happens: a driver
+/// puts a deadline on everything.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Find out what the adapter's artifact is, fetch and verify it where that is the driver's to do. Answered by
+    /// `Fact::Resolved`. A later one for the same adapter replaces it.
+    Resolve(Box<AdapterSpec>),
+    /// List what the engine holds. Answered by `Fact::Listed`. Never two at once for one engine.
+    List {
+        /// Which engine.
+        engine: EngineId,
+    },
+    /// Ask how busy the engine is, while something drains. Answered by `Fact::Probed`. Never two at once for one engine.
+    Probe {
+        /// Which engine.
+        engine: EngineId,
+    },
+    /// Load. Answered by `Fact::Loaded`. Never two at once for one engine (I3).
+    Load(Load),
+    /// Unload. Answered by `Fact::Unloaded`. Never at once with a load of the same name (I3).
+    Unload(Unload),
+    /// Give routers exactly these endpoints for the adapter. Answered by `Fact::Published`. A later one replaces it.
+    Publish(Route),
+    /// The adapter is declared no more: routers forget it. Not answered.
+    Retract(AdapterKey),
+    /// Write the object's status. Phase changes are written in order and never skipped; others, latest wins.
+    WriteStatus(StatusWrite),
+    /// Record an event on the object, behind endpoints and status. Not answered.
+    Event(Event),
+    /// Nothing of the object is left anywhere: take the finalizer off, forget it. Not answered.
+    Release(ObjectKey),
+    /// Files of this digest must stay from now on. Not answered.
+    Pin(Digest),
+    /// No engine needs files of this digest any more. Not answered.
+    Unpin(Digest),
+    /// What `Reconciler::adapter` says about this one has changed. Not answered.
+    AdapterChanged(AdapterKey),
+    /// What `Reconciler::engine` says about this one has changed. Not answered.
+    EngineChanged(EngineId),
+    /// For the log. Not answered.
+    Log(LogLine),
+}
+
+/// Load one adapter on one engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Which adapter.
+    pub adapter: AdapterKey,
+    /// On which engine.
+    pub engine: EngineId,
+    /// In which life; a driver that knows of another one answers with a transient fault.
+    pub boot: Boot,
+    /// From where.
+    pub root: Root,
+    /// The bearer token for it, where the object names one.
+    pub key: Option<EngineKey>,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+}
+
+/// Unload one name on one engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unload {
+    /// On which engine.
+    pub engine: EngineId,
+    /// In which life.
+    pub boot: Boot,
+    /// Which name.
+    pub name: AdapterName,
+    /// The bearer token for it, where the object names one.
+    pub key: Option<EngineKey>,
+}
+
+/// Where requests for one adapter may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which adapter.
+    pub adapter: AdapterKey,
+    /// Counts up with each change of this adapter's route.
+    pub sequence: u64,
+    /// Engines whose present life has confirmed it and that take requests.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether its only holder is being changed over: requests wait a moment instead of failing.
+    pub swapping: bool,
+}
+
+/// One engine that has one adapter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Which engine.
+    pub engine: EngineId,
+    /// In which life.
+    pub boot: Boot,
+    /// Which software.
+    pub kind: EngineKind,
+    /// Where it answers.
+    pub address: Address,
+    /// The digest that it holds, where the bytes are known.
+    pub digest: Option<Digest>,
+    /// The base model that it serves.
+    pub base_model: Option<BaseModel>,
+}
+
+/// A status to be shown.
+#[derive(Clone, Debug)]
+pub struct StatusWrite {
+    /// Of which object.
+    pub object: ObjectKey,
+    /// Counts up per object.
+    pub sequence: u64,
+    /// The whole status.
+    pub status: Box<ModelAdapterStatus>,
+    /// Whether the phase differs from the write before: such a write is never skipped.
+    pub phase_change: bool,
+    /// Whether `Fact::StatusWritten` is waited for.
+    pub acknowledge: bool,
+}
+
+/// An event on an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// On which object.
+    pub object: ObjectKey,
+    /// Whether it is a Warning.
+    pub warning: bool,
+    /// CamelCase word.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// The engine that it is about.
+    pub related: Option<EngineId>,
+}
+
+/// A line that people search the log for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// The text, constant per kind of line.
+    pub message: &'static str,
+    /// The adapter that it is about.
+    pub adapter: AdapterKey,
+    /// The engine or engines that it is about.
+    pub engines: Vec<EngineId>,
+    /// What went wrong.
+    pub error: Option<Arc<str>>,
+}
+
+/// How the reconciler behaves. Every duration has the contract's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Between two listings of one engine.
+    pub list_interval: Duration,
+    /// How long an engine must have been Ready before a choice falls on it, unless it is trusted.
+    pub stable_after: Duration,
+    /// How long an engine may be away before its adapters are placed elsewhere.
+    pub not_ready_grace: Duration,
+    /// The first wait after a transient failure; it doubles each time.
+    pub retry_base: Duration,
+    /// Attempts per engine before another one is chosen.
+    pub max_attempts: u32,
+    /// How long an engine that used up its attempts is left alone for that adapter.
+    pub cool_down: Duration,
+    /// How long a refusal holds before it is tried again.
+    pub refusal_retry: Duration,
+    /// Upper bound of a drain.
+    pub drain: Duration,
+    /// Upper bound of a drain where the only holder is changed over.
+    pub swap_drain: Duration,
+    /// How long a load whose outcome is unknown keeps the engine's slot.
+    pub load_bound: Duration,
+    /// After how long a load under way makes the engine count as stalled: nothing new is placed there.
+    pub stalled_after: Duration,
+    /// How long unloaded files stay pinned: an engine may still read them for a request that it had accepted.
+    pub unpin_after: Duration,
+    /// How long a deleted object waits for engines that do not answer.
+    pub delete_bound: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            list_interval: Duration::from_secs(2),
+            stable_after: Duration::from_secs(5),
+            not_ready_grace: Duration::from_secs(30),
+            retry_base: Duration::from_secs(5),
+            max_attempts: 5,
+            cool_down: Duration::from_secs(300),
+            refusal_retry: Duration::from_secs(300),
+            drain: Duration::from_secs(3),
+            swap_drain: Duration::from_millis(500),
+            load_bound: Duration::from_secs(600),
+            stalled_after: Duration::from_secs(30),
+            unpin_after: Duration::from_secs(600),
+            delete_bound: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Model name to engine: the routing table and the pick.

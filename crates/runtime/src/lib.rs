@@ -1,0 +1,1 @@
+//! Process plumbing: admin server, readiness, shutdown, telemetry.

@@ -1,0 +1,1 @@
+//! Which LoRA adapter on which inference engine: a pure, embeddable placement library.

@@ -1,0 +1,1 @@
+//! A simulated engine as strict as the real one, and fixtures.

@@ -1,0 +1,3 @@
+//! Development tasks: tidy, test, e2e, bench.
+
+fn main() {}
