@@ -1,3 +1,46 @@
-//! Development tasks: tidy, test, e2e, bench.
+//! `cargo xtask`: arguments and nothing else; each task is a module of the library beside this file.
 
-fn main() {}
+#![allow(clippy::print_stderr, reason = "errors go there")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{Workspace, bench, e2e, setup, test, tidy};
+
+/// Longshore's development tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Setup(setup::Args),
+    Tidy(tidy::Args),
+    Test(test::Args),
+    E2e(e2e::Args),
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    match &args.task {
+        Task::Setup(args) => setup::main(args),
+        Task::Tidy(args) => tidy::main(&workspace, args),
+        Task::Test(args) => test::main(&workspace, args),
+        Task::E2e(args) => e2e::main(&workspace, args),
+        Task::Bench(args) => bench::main(&workspace, args),
+    }
+}

@@ -265,3 +265,131 @@ pub struct ErrorDetail {
     /// One sentence.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+
+    fn placement() -> Placement {
+        Placement {
+            pod: "qwen-0".into(),
+            namespace: "default".into(),
+            address: "10.244.0.7".into(),
+            port: 8000,
+            node: Some("node-a".into()),
+            zone: None,
+            boot: "uid-1/0".into(),
+            digest: Some("sha256:ab".into()),
+            state: "loaded".into(),
+        }
+    }
+
+    fn adapters() -> AdapterList {
+        AdapterList {
+            revision: "7".into(),
+            adapters: vec![Adapter {
+                namespace: "default".into(),
+                name: "sql-lora".into(),
+                kind: "ModelAdapter".into(),
+                object: "sql-lora".into(),
+                base_model: Some("tiny-base".into()),
+                artifact_url: "hf://org/sql".into(),
+                digest: None,
+                bytes: Some(1_048_576),
+                rank: Some(16),
+                phase: "Running".into(),
+                reason: String::new(),
+                message: String::new(),
+                priority: 0,
+                desired_replicas: 2,
+                ready_replicas: 1,
+                generation: 3,
+                engines: vec![AdapterEngine {
+                    engine: "qwen-1".into(),
+                    state: "backing-off".into(),
+                    attempt: 2,
+                    reason: "ConnectionRefused".into(),
+                    message: "connection refused".into(),
+                    since: "2025-02-16T19:14:50Z".into(),
+                    digest: None,
+                }],
+                endpoints: vec![placement()],
+                swapping: false,
+            }],
+        }
+    }
+
+    fn engines() -> EngineList {
+        EngineList {
+            revision: "7".into(),
+            engines: vec![Engine {
+                engine: "qwen-0".into(),
+                namespace: "default".into(),
+                url: "http://10.244.0.7:8000".into(),
+                kind: "vllm".into(),
+                base_model: Some("tiny-base".into()),
+                ready: true,
+                boot: Some("uid-1/0".into()),
+                labels: BTreeMap::from([("model.aibrix.ai/name".into(), "tiny-base".into())]),
+                max_loras: Some(4),
+                max_cpu_loras: Some(16),
+                resident: vec![Resident { name: "sql-lora".into(), digest: Some("sha256:ab".into()), ours: true }],
+                load: Load { running: 3, waiting: 1, deferred: 0, kv_usage: 0.25 },
+                ..Engine::default()
+            }],
+        }
+    }
+
+    fn demand() -> Demand {
+        Demand {
+            router: "router-0".into(),
+            adapters: vec![AdapterDemand {
+                namespace: "default".into(),
+                name: "sql-lora".into(),
+                requests: 12,
+                in_flight: 3,
+                waiting: 1,
+            }],
+            missing: vec![Missing { namespace: "default".into(), name: "sql-lora".into(), pod: "qwen-0".into() }],
+        }
+    }
+
+    fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let text = serde_json::to_string(value).unwrap();
+        assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn every_answer_reads_back_as_it_was_written() {
+        reads_back(&adapters());
+        reads_back(&engines());
+        reads_back(&PlacementList { revision: "7".into(), pods: vec![placement()] });
+        reads_back(&Gone { namespace: "default".into(), name: "sql-lora".into() });
+        reads_back(&demand());
+        let detail = ErrorDetail { code: "NotFound".into(), message: "no adapter `x`".into() };
+        reads_back(&ErrorBody { error: detail });
+    }
+
+    #[test]
+    fn the_answers_look_like_this() {
+        insta::assert_json_snapshot!("adapters", adapters());
+        insta::assert_json_snapshot!("engines", engines());
+        insta::assert_json_snapshot!("demand", demand());
+    }
+
+    #[test]
+    fn a_reader_takes_an_answer_with_fields_that_it_does_not_know() {
+        let mut answer = serde_json::to_value(adapters()).unwrap();
+        answer["adapters"][0]["addedLater"] = json!({"x": 1});
+        assert_eq!(serde_json::from_value::<AdapterList>(answer).unwrap(), adapters());
+    }
+
+    #[test]
+    fn a_report_of_demand_with_a_misspelt_field_is_refused() {
+        let report = json!({"router": "r", "adapters": [{"namespace": "a", "name": "b", "inflight": 1}]});
+        assert!(serde_json::from_value::<Demand>(report).unwrap_err().to_string().contains("inflight"));
+    }
+}

@@ -1,11 +1,12 @@
 //! What the reconciler asks for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use longshore_api::spec::{AdapterSpec, EngineKey};
 use longshore_api::status::ModelAdapterStatus;
-use longshore_types::{AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, ObjectKey, Root};
+use longshore_types::{
+    AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, ObjectKey, Root,
+};
 
 /// One thing for a driver to do. Every effect that says so is answered by exactly one fact, whatever happens: a driver
 /// puts a deadline on everything.
@@ -85,7 +86,7 @@ pub struct Unload {
 pub struct Route {
     /// Which adapter.
     pub adapter: AdapterKey,
-    /// Counts up with each change of this adapter's route.
+    /// Counts up with each change of any route: of two for one adapter, the higher is the later.
     pub sequence: u64,
     /// Engines whose present life has confirmed it and that take requests.
     pub endpoints: Vec<Endpoint>,
@@ -151,55 +152,4 @@ pub struct LogLine {
     pub engines: Vec<EngineId>,
     /// What went wrong.
     pub error: Option<Arc<str>>,
-}
-
-/// How the reconciler behaves. Every duration has the contract's default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Between two listings of one engine.
-    pub list_interval: Duration,
-    /// How long an engine must have been Ready before a choice falls on it, unless it is trusted.
-    pub stable_after: Duration,
-    /// How long an engine may be away before its adapters are placed elsewhere.
-    pub not_ready_grace: Duration,
-    /// The first wait after a transient failure; it doubles each time.
-    pub retry_base: Duration,
-    /// Attempts per engine before another one is chosen.
-    pub max_attempts: u32,
-    /// How long an engine that used up its attempts is left alone for that adapter.
-    pub cool_down: Duration,
-    /// How long a refusal holds before it is tried again.
-    pub refusal_retry: Duration,
-    /// Upper bound of a drain.
-    pub drain: Duration,
-    /// Upper bound of a drain where the only holder is changed over.
-    pub swap_drain: Duration,
-    /// How long a load whose outcome is unknown keeps the engine's slot.
-    pub load_bound: Duration,
-    /// After how long a load under way makes the engine count as stalled: nothing new is placed there.
-    pub stalled_after: Duration,
-    /// How long unloaded files stay pinned: an engine may still read them for a request that it had accepted.
-    pub unpin_after: Duration,
-    /// How long a deleted object waits for engines that do not answer.
-    pub delete_bound: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            list_interval: Duration::from_secs(2),
-            stable_after: Duration::from_secs(5),
-            not_ready_grace: Duration::from_secs(30),
-            retry_base: Duration::from_secs(5),
-            max_attempts: 5,
-            cool_down: Duration::from_secs(300),
-            refusal_retry: Duration::from_secs(300),
-            drain: Duration::from_secs(3),
-            swap_drain: Duration::from_millis(500),
-            load_bound: Duration::from_secs(600),
-            stalled_after: Duration::from_secs(30),
-            unpin_after: Duration::from_secs(600),
-            delete_bound: Duration::from_secs(10),
-        }
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use longshore_api::spec::AdapterSpec;
 use longshore_api::status::ModelAdapterStatus;
 use longshore_types::{
-    AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, Fault, LoadSignals,
-    ObjectKey, Root,
+    AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, Fault, LoadSignals, ObjectKey,
+    Root,
 };
 
 /// One thing that a driver has seen. Facts may be lost, repeated or reordered: the next one heals it.
@@ -186,4 +186,3 @@ pub struct ResidentSeen {
     /// From where it is held.
     pub root: Root,
 }
-

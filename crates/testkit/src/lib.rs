@@ -1,1 +1,26 @@
-//! A simulated engine as strict as the real one, and fixtures.
+//! Fixtures and a stand-in for the real engine.
+//!
+//! - [`SimEngine`] answers over HTTP as vLLM does, in the words of two of its versions, and can be made to fail.
+//! - [`adapters`] makes tiny LoRA adapters, valid and broken, without Python.
+//! - [`tiny`] is the base model that they are made for.
+//!
+//! This crate deliberately decides nothing and is never part of a deployment; only `longshore up --simulate` and tests
+//! use it.
+//!
+//! ```
+//! use longshore_testkit::{SimConfig, SimEngine};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let engine = SimEngine::start(SimConfig::default()).await?;
+//! assert!(engine.url().starts_with("http://127.0.0.1:"));
+//! engine.stop().await;
+//! # std::io::Result::Ok(())
+//! # })?;
+//! # std::io::Result::Ok(())
+//! ```
+
+pub mod adapters;
+mod sim;
+pub mod tiny;
+
+pub use sim::{Answer, Control, FaultRequest, Faults, LogEntry, SimConfig, SimEngine, Timing, Version, What, digest};

@@ -1,0 +1,64 @@
+//! Where adapters come from.
+
+pub(crate) mod local;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use longshore_types::{ArtifactUrl, Scheme};
+
+use crate::error::Error;
+use crate::store::staging::Staging;
+
+/// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// The kinds of reference that it takes.
+    fn schemes(&self) -> &'static [Scheme];
+
+    /// The references that it takes, for a message: `absolute paths and file:// references`.
+    fn takes(&self) -> &'static str;
+
+    /// Tells whether what `url` stands for may have changed, at much less than the cost of fetching it: by times and sizes,
+    /// by the commit that a branch points to, by entity tags. Fails as [`Source::fetch`] would where there is nothing.
+    async fn fingerprint(&self, url: &ArtifactUrl) -> Result<Fingerprint, Error>;
+
+    /// Puts every kept file that `url` stands for into `staging`, and tells it of those that are not kept. Ends early when
+    /// [`Staging::is_abandoned`] and fails where the files change meanwhile.
+    async fn fetch(&self, url: &ArtifactUrl, staging: Staging) -> Result<Staging, Error>;
+}
+
+/// What a reference stood for at one moment. Two that are equal and settled stand for the same bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Everything that was compared.
+    text: Arc<str>,
+    /// Whether a later change is sure to show.
+    settled: bool,
+}
+
+impl Fingerprint {
+    /// A fingerprint of this text. `settled` is false where a change could yet happen that the text would not show, as with
+    /// a file that was written in the same tick of its file system's clock.
+    pub fn new(text: impl AsRef<str>, settled: bool) -> Self {
+        Self { text: Arc::from(text.as_ref()), settled }
+    }
+
+    /// Whether `later` stands for the same bytes for sure.
+    pub fn proves_same(&self, later: &Self) -> bool {
+        self.settled && self.text == later.text
+    }
+
+    /// Whether `later` is known to stand for something else.
+    pub fn differs(&self, later: &Self) -> bool {
+        self.text != later.text
+    }
+}
+
+/// The text may name files of a private source.
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fingerprint").field("settled", &self.settled).finish_non_exhaustive()
+    }
+}

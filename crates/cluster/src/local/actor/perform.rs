@@ -1,0 +1,221 @@
+//! Effects, set going.
+
+use std::future::Future;
+
+use longshore_api::fleet::{Adapter, Placement};
+use longshore_api::status::{ModelAdapterStatus, Phase};
+use longshore_reconciler::{Effect, Endpoint, Event, Fact, LogLine, StatusWrite};
+use longshore_types::{AdapterKey, Digest, EngineId, Fault, ObjectKey, Scope};
+
+use super::super::inbox::{Input, Owed};
+use super::super::link::Link;
+use super::super::problems::{About, Problem};
+use super::super::resolve::resolve;
+use super::{Actor, Brain, Resolving};
+
+impl<B: Brain> Actor<B> {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Resolve(spec) => {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
+                let key = spec.key.clone();
+                let task = self.tasks.spawn(resolve(*spec, ticket, files, inbox));
+                if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
+                    replaced.task.abort();
+                }
+            }
+            Effect::List { engine } => {
+                let answer = |id, result| Input::Listed(id, Box::new(result));
+                self.ask(engine, Scope::Transient, answer, |link| async move { link.list().await });
+            }
+            Effect::Probe { engine } => {
+                let answer = |engine, result| Input::Fact(Box::new(Fact::Probed { engine, result }));
+                self.ask(engine, Scope::Transient, answer, |link| async move { link.probe().await });
+            }
+            Effect::Load(load) => {
+                let answer = {
+                    let (boot, name, root) = (load.boot.clone(), load.adapter.name.clone(), load.root.clone());
+                    move |engine, result| Input::Fact(Box::new(Fact::Loaded { engine, boot, name, root, result }))
+                };
+                self.ask(load.engine.clone(), Scope::Unknown, answer, |link| async move { link.load(&load).await });
+            }
+            Effect::Unload(unload) => {
+                let answer = {
+                    let (boot, name) = (unload.boot.clone(), unload.name.clone());
+                    move |engine, result| Input::Fact(Box::new(Fact::Unloaded { engine, boot, name, result }))
+                };
+                let id = unload.engine.clone();
+                self.ask(id, Scope::Unknown, answer, |link| async move { link.unload(&unload).await });
+            }
+            Effect::Publish(route) => {
+                let (adapter, sequence) = (route.adapter.clone(), route.sequence);
+                self.routes.insert(adapter.clone(), route);
+                self.refresh_adapter(&adapter);
+                self.answers.push_back(Fact::Published { adapter, sequence, result: Ok(()) });
+            }
+            Effect::Retract(adapter) => {
+                self.routes.remove(&adapter);
+                self.shared.fleet.remove_adapter(adapter.namespace().as_str(), adapter.name.as_str());
+                if let Some(resolving) = self.resolving.remove(&adapter) {
+                    resolving.task.abort();
+                }
+            }
+            Effect::WriteStatus(write) => self.write_status(write),
+            Effect::Event(event) => self.tell(&event),
+            Effect::Release(object) => self.release(&object),
+            Effect::Pin(digest) => self.shared.files.pin(digest),
+            Effect::Unpin(digest) => self.unpin(digest),
+            Effect::AdapterChanged(adapter) => self.refresh_adapter(&adapter),
+            Effect::EngineChanged(engine) => self.refresh_engine(&engine),
+            Effect::Log(line) => log(&line),
+        }
+    }
+
+    /// Begins a call to an engine, whose outcome comes back as an input whatever happens. `lost` is the scope of a call
+    /// that ends without an outcome.
+    fn ask<T, C>(
+        &mut self,
+        id: EngineId,
+        lost: Scope,
+        answer: impl FnOnce(EngineId, Result<T, Fault>) -> Input + Clone + Send + 'static,
+        call: impl FnOnce(Link) -> C,
+    ) where
+        C: Future<Output = Result<T, Fault>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let inbox = self.shared.inbox.clone();
+        let Some(known) = self.engines.get(&id) else {
+            let fault = Fault::new(Scope::Transient, "EngineUnknown", format!("{id} is looked after no more"));
+            let _ = inbox.send(answer(id, Err(fault)));
+            return;
+        };
+        let fault = Fault::new(lost, "Abandoned", format!("a call to {id} ended without a result"));
+        let owed = Owed::new(inbox, answer.clone()(id.clone(), Err(fault)));
+        let call = call(known.link.clone());
+        self.tasks.spawn(async move {
+            let result = call.await;
+            owed.answer(answer(id, result));
+        });
+    }
+
+    /// Shows an adapter as the reconciler knows it, with the endpoints that were published last: those are what routers
+    /// may use, whatever is known otherwise.
+    fn refresh_adapter(&mut self, key: &AdapterKey) {
+        let (namespace, name) = (key.namespace().as_str(), key.name.as_str());
+        match self.brain.adapter(key) {
+            Some(adapter) => {
+                let route = self.routes.get(key);
+                let endpoints = route.map(|route| route.endpoints.iter().map(placement).collect()).unwrap_or_default();
+                let swapping = route.is_some_and(|route| route.swapping);
+                self.shared.fleet.put_adapter(Adapter { endpoints, swapping, ..adapter });
+            }
+            None => {
+                self.routes.remove(key);
+                self.shared.fleet.remove_adapter(namespace, name);
+            }
+        }
+    }
+
+    fn refresh_engine(&mut self, id: &EngineId) {
+        match self.brain.engine(id) {
+            Some(engine) => self.shared.fleet.put_engine(engine),
+            None => self.shared.fleet.remove_engine(id.namespace.as_str(), &id.name),
+        };
+    }
+
+    fn write_status(&mut self, write: StatusWrite) {
+        let StatusWrite { object, sequence, status, phase_change, acknowledge } = write;
+        if phase_change {
+            let warning = status.phase == Phase::Failed;
+            self.shared.changes.tell(self.now(), warning, object.to_string(), phase_line(&status));
+        }
+        self.show_status(&object, Some(*status));
+        if acknowledge {
+            self.answers.push_back(Fact::StatusWritten { object, sequence });
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        let Event { object, warning, reason, message, related } = event;
+        let (object_name, pod) = (object.to_string(), related.as_ref().map(ToString::to_string));
+        let pod = pod.as_deref();
+        if *warning {
+            tracing::warn!(modelAdapter = object_name, pod, reason, "{message}");
+        } else {
+            tracing::info!(modelAdapter = object_name, pod, reason, "{message}");
+        }
+        self.shared.changes.tell(self.now(), *warning, object.to_string(), format!("{reason}: {message}"));
+    }
+
+    fn release(&mut self, object: &ObjectKey) {
+        self.show_status(object, None);
+        self.shared.changes.tell(self.now(), false, object.to_string(), "Deleted");
+        let back = self.manifests.released(object);
+        for object in back {
+            self.observe(Fact::Applied(Box::new(object)));
+        }
+    }
+
+    fn unpin(&mut self, digest: Digest) {
+        self.shared.files.unpin(digest);
+        // What is withdrawn for a shutdown is wanted again at the next start.
+        if self.withdrawing.is_some() {
+            return;
+        }
+        let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
+        self.tasks.spawn(async move {
+            let result = files.remove(digest).await;
+            let _ = inbox.send(Input::Removed(result.map(drop), Some(digest)));
+        });
+    }
+
+    pub(super) fn removed(&mut self, result: Result<(), String>, digest: Option<Digest>) {
+        let problem = result.err().map(|error| {
+            let what = digest.map_or_else(|| "what nobody needs".to_owned(), |digest| digest.to_string());
+            let message = format!("cannot take {what} out of the store, where it goes on taking up space: {error}");
+            Problem { about: About::Store, line: None, field: None, reason: "StoreFailed".to_owned(), message }
+        });
+        let problems = problem.into_iter().collect();
+        self.shared.problems.set(self.now(), &About::Store, problems, "can be cleaned up again");
+    }
+}
+
+/// A phase as the terminal shows it, with the reason where it is not on its way to `Running`.
+fn phase_line(status: &ModelAdapterStatus) -> String {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status != "True");
+    match (status.phase, ready) {
+        (Phase::Failed | Phase::Pending, Some(ready)) if !ready.message.is_empty() => {
+            format!("{}: {}", status.phase, ready.message)
+        }
+        _ => status.phase.to_string(),
+    }
+}
+
+fn placement(endpoint: &Endpoint) -> Placement {
+    let text = |text: &std::sync::Arc<str>| text.to_string();
+    Placement {
+        pod: endpoint.engine.to_string(),
+        namespace: endpoint.engine.namespace.to_string(),
+        address: endpoint.address.host.to_string(),
+        port: endpoint.address.port,
+        node: endpoint.address.node.as_ref().map(text),
+        zone: endpoint.address.zone.as_ref().map(text),
+        boot: endpoint.boot.to_string(),
+        digest: endpoint.digest.map(|digest| digest.to_string()),
+        state: "loaded".to_owned(),
+    }
+}
+
+/// Writes a line that people search the log for, with exactly the fields that they know.
+fn log(line: &LogLine) {
+    let adapter = line.adapter.to_string();
+    let pods: Vec<_> = line.engines.iter().map(ToString::to_string).collect();
+    let (pod, error) = (pods.join(" "), line.error.as_deref());
+    if error.is_some() {
+        tracing::warn!(modelAdapter = adapter, pod, error, "{}", line.message);
+    } else {
+        tracing::info!(modelAdapter = adapter, pod, "{}", line.message);
+    }
+}

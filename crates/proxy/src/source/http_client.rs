@@ -1,0 +1,146 @@
+//! Requests to a controller.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use longshore_types::Secret;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where a controller's fleet API is: `http://host:port`, with a path before `/v1` where one stands in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    authority: Authority,
+    prefix: String,
+}
+
+/// A text that names no controller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a controller's address: {rule}")]
+pub struct InvalidController {
+    rule: &'static str,
+}
+
+impl FromStr for Controller {
+    type Err = InvalidController;
+
+    fn from_str(text: &str) -> Result<Self, InvalidController> {
+        let invalid = |rule| InvalidController { rule };
+        let uri: Uri = text.parse().map_err(|_| invalid("write `http://host:port`"))?;
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return Err(invalid("it must begin with `http://`"));
+        }
+        if uri.query().is_some() {
+            return Err(invalid("it must have no query"));
+        }
+        let authority = uri.authority().cloned().ok_or(invalid("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(invalid("a user or password does not belong here"));
+        }
+        if authority.host().is_empty() {
+            return Err(invalid("it names no host"));
+        }
+        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.prefix)
+    }
+}
+
+/// Talks to one controller.
+#[derive(Clone, Debug)]
+pub(super) struct HttpClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    controller: Controller,
+    authorization: Option<HeaderValue>,
+}
+
+/// What went wrong on the way.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    /// The request could not be made up.
+    #[error("the request could not be made")]
+    Request(#[from] http::Error),
+    /// There was no answer.
+    #[error("the controller does not answer")]
+    NoAnswer(#[from] hyper_util::client::legacy::Error),
+}
+
+impl HttpClient {
+    pub(super) fn new(controller: Controller, token: Option<&Secret>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_WITHIN));
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        // A token that no header can carry is one that no server can have given out; it is answered as a wrong one.
+        let authorization = token.and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())).ok());
+        let authorization = authorization.map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Self { client, controller, authorization }
+    }
+
+    /// Sends one request. `path` begins with `/v1`.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let Controller { authority, prefix } = &self.controller;
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(authority.clone())
+            .path_and_query(format!("{prefix}{path}"))
+            .build()?;
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        Ok(self.client.request(request.body(Full::new(body))?).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controllers_address_is_read_as_it_is_written() {
+        for (text, shown) in [
+            ("http://controller:9090", "http://controller:9090"),
+            ("http://controller:9090/", "http://controller:9090"),
+            ("http://[::1]:9090/longshore/", "http://[::1]:9090/longshore"),
+        ] {
+            assert_eq!(text.parse::<Controller>().unwrap().to_string(), shown);
+        }
+        for bad in ["", "controller:9090", "https://controller", "http://", "http://c/?x=1", "ftp://c", "/x"] {
+            assert!(bad.parse::<Controller>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn i8_a_password_is_refused_and_not_shown() {
+        let error = "http://user:hunter2@controller:9090".parse::<Controller>().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(&Secret::new("hunter2")));
+        assert!(!format!("{client:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,178 @@
+//! What is wanted of one adapter, and how far it has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_api::spec::AdapterSpec;
+use longshore_scheduler::Unplaced;
+use longshore_types::{Boot, EngineId, Fault, Root, Timestamp};
+
+use crate::engine::Waiting;
+use crate::reconciler::Gate;
+use crate::{Endpoint, Resolved, Route};
+
+/// One declared adapter.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    pub(crate) spec: AdapterSpec,
+    /// Whether it is wanted no more.
+    pub(crate) deleting: bool,
+    /// Engines that its selector matches.
+    pub(crate) matching: BTreeSet<EngineId>,
+    /// What it should be loaded from, once that is known, and the generation that said so.
+    pub(crate) target: Option<Target>,
+    /// What was served before: where a change that fails goes back to.
+    pub(crate) previous: Option<Resolved>,
+    /// Roots that it has been served from and may be served from until each engine is changed over.
+    pub(crate) accepted: BTreeSet<Root>,
+    /// The generation that is being resolved.
+    pub(crate) resolving: Option<i64>,
+    /// A generation that failed to resolve, or whose bytes engines refused, and when it is tried again.
+    pub(crate) resolve_wait: Option<(i64, Timestamp)>,
+    /// How often resolving has failed in a row.
+    pub(crate) resolve_failures: u32,
+    /// Why it cannot be served at all as declared, and when that is looked at again.
+    pub(crate) trouble: Option<Trouble>,
+    /// Why the last change of its artifact did not go through; the one before is served.
+    pub(crate) update_failed: Option<Fault>,
+    /// The status write that must be shown before anything is changed over.
+    pub(crate) gate: Option<Gate>,
+    /// Engines that should hold it.
+    pub(crate) assigned: BTreeSet<EngineId>,
+    /// Engines that hold it and should not for long: they serve until enough of the others do.
+    pub(crate) surplus: BTreeSet<EngineId>,
+    /// Where a load of it waits for the engine's slot.
+    pub(crate) queued: BTreeMap<EngineId, Waiting>,
+    /// What happened on each engine.
+    pub(crate) replicas: BTreeMap<EngineId, Replica>,
+    pub(crate) unplaced: Option<Unplaced>,
+    pub(crate) candidates: u32,
+    /// Whether the choice of engines has to be looked at.
+    pub(crate) needs_placement: bool,
+    /// The route as last sent out.
+    pub(crate) route: Option<Route>,
+    /// Every route that a router may go by: the one that was confirmed last, and those sent out since.
+    pub(crate) abroad: BTreeMap<u64, Vec<Endpoint>>,
+    /// The endpoints of the route that was confirmed last.
+    pub(crate) published: BTreeSet<(EngineId, Boot)>,
+    /// The sequence number of the route sent out last.
+    pub(crate) sequence: u64,
+    /// Why the last one could not be published.
+    pub(crate) publish_fault: Option<Fault>,
+    /// Until when requests wait because the only holder is being changed over.
+    pub(crate) swap_until: Option<Timestamp>,
+    /// Since when each engine has been in the state that status shows.
+    pub(crate) shown: BTreeMap<EngineId, (&'static str, Timestamp)>,
+}
+
+/// What an adapter should be loaded from.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) resolved: Resolved,
+    pub(crate) generation: i64,
+}
+
+/// A fault that keeps an adapter from being served at all.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) fault: Fault,
+    pub(crate) retry_at: Timestamp,
+}
+
+/// What happened to one adapter on one engine in the engine's present life.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Replica {
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// Why nothing is tried there now.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// Why nothing is tried on an engine.
+#[derive(Clone, Debug)]
+pub(crate) enum Hold {
+    /// A transient failure: the same engine is tried again then.
+    BackingOff { until: Timestamp, fault: Fault },
+    /// Too many of them: another engine is chosen, this one may come back then.
+    CoolingDown { until: Timestamp, fault: Fault },
+    /// It refused: until then, or until the engine or the object changes.
+    Refused { until: Option<Timestamp>, fault: Fault },
+}
+
+impl Hold {
+    pub(crate) fn fault(&self) -> &Fault {
+        match self {
+            Self::BackingOff { fault, .. } | Self::CoolingDown { fault, .. } | Self::Refused { fault, .. } => fault,
+        }
+    }
+
+    /// When it ends by itself.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::BackingOff { until, .. } | Self::CoolingDown { until, .. } => Some(*until),
+            Self::Refused { until, .. } => *until,
+        }
+    }
+}
+
+impl Adapter {
+    pub(crate) fn new(spec: AdapterSpec) -> Self {
+        Self {
+            spec,
+            deleting: false,
+            matching: BTreeSet::new(),
+            target: None,
+            previous: None,
+            accepted: BTreeSet::new(),
+            resolving: None,
+            resolve_wait: None,
+            resolve_failures: 0,
+            trouble: None,
+            update_failed: None,
+            gate: None,
+            assigned: BTreeSet::new(),
+            surplus: BTreeSet::new(),
+            replicas: BTreeMap::new(),
+            unplaced: None,
+            candidates: 0,
+            needs_placement: true,
+            route: None,
+            abroad: BTreeMap::new(),
+            published: BTreeSet::new(),
+            sequence: 0,
+            queued: BTreeMap::new(),
+            publish_fault: None,
+            swap_until: None,
+            shown: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a router may still send requests there, for other bytes than those of `root`.
+    pub(crate) fn may_be_asked_for_other_bytes(&self, engine: &EngineId, root: Option<&Root>) -> bool {
+        let digest = root.and_then(Root::digest);
+        let mut abroad = self.abroad.values().flatten();
+        abroad.any(|endpoint| endpoint.engine == *engine && (root.is_none() || endpoint.digest != digest))
+    }
+
+    /// The root that engines should hold.
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.target.as_ref().map(|target| &target.resolved.root)
+    }
+
+    /// Whether requests may be answered from `root`: the target, or what was served before it.
+    pub(crate) fn may_serve(&self, root: &Root) -> bool {
+        self.root() == Some(root) || (self.target.is_some() && self.accepted.contains(root))
+    }
+
+    /// Whether `root` is ours to unload: from our store, or one that we gave out or that status records.
+    pub(crate) fn is_ours(&self, root: &Root) -> bool {
+        matches!(root, Root::Store(_)) || self.root() == Some(root) || self.accepted.contains(root)
+    }
+
+    /// Whether resolving the present generation is to be begun.
+    pub(crate) fn needs_resolving(&self, now: Timestamp) -> bool {
+        let generation = self.spec.generation;
+        let done = self.target.as_ref().is_some_and(|target| target.generation == generation);
+        let waits = self.resolve_wait.is_some_and(|(of, until)| of == generation && now < until);
+        !done && !waits && self.resolving != Some(generation)
+    }
+}

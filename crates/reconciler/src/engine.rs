@@ -1,0 +1,198 @@
+//! What is known about one engine.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_api::spec::EngineKey;
+use longshore_types::{AdapterKey, AdapterName, BaseModel, Boot, Fault, LoadSignals, Root, Timestamp};
+
+use crate::EngineSeen;
+
+/// One engine as it is now, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) seen: EngineSeen,
+    /// Since when it is Ready by what its pod tells.
+    pub(crate) ready_since: Option<Timestamp>,
+    /// Whether it answers.
+    pub(crate) reach: Reach,
+    /// Since when it cannot take requests; `None` while it can.
+    pub(crate) away_since: Option<Timestamp>,
+    pub(crate) boot: Option<Boot>,
+    /// As it reports them; the configured one until it has.
+    pub(crate) base_models: Vec<BaseModel>,
+    /// What it holds in its present life: as listed last, corrected by loads and unloads since.
+    pub(crate) residents: BTreeMap<Arc<str>, Root>,
+    pub(crate) signals: LoadSignals,
+    pub(crate) listing: Call,
+    pub(crate) probing: Call,
+    /// The load that has its load slot (I3).
+    pub(crate) loading: Option<LoadOp>,
+    /// Roots of loads that were given up without knowing how they went: it may hold them until a listing tells.
+    pub(crate) suspected: BTreeSet<Root>,
+    /// Loads that wait for the slot: changed-over adapters first, then by priority.
+    pub(crate) queue: BTreeSet<Waiting>,
+    /// Names on their way out.
+    pub(crate) leaving: BTreeMap<AdapterName, Leaving>,
+    /// Names that a load or an unload of ours has changed since the listing that is under way was asked for: it is not
+    /// believed about them.
+    pub(crate) touched: BTreeSet<Arc<str>>,
+    /// Counts drains begun, so that a probe can be told from what began after it was asked for.
+    pub(crate) drains: u64,
+    /// Whether what it holds has changed since it was last looked through for what should not be there.
+    pub(crate) unswept: bool,
+    /// Whether it has been away for longer than its adapters wait.
+    pub(crate) given_up: bool,
+    /// Adapters whose selector matches it.
+    pub(crate) matched: BTreeSet<AdapterKey>,
+    /// Whether it has answered, or failed to answer, since this process knows it.
+    pub(crate) heard: bool,
+}
+
+/// Whether an engine answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It has not been asked.
+    Unknown,
+    /// Its last listing was answered.
+    Answers,
+    /// Its last listings failed.
+    Fails {
+        /// How often in a row.
+        times: u32,
+        /// Whether it answered before, so that one slow answer takes nothing away.
+        answered: bool,
+        /// The last failure.
+        fault: Fault,
+    },
+}
+
+/// A kind of call of which there is never more than one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Call {
+    /// Whether one is under way, and how many drains had begun when it was asked for.
+    pub(crate) since: Option<u64>,
+    /// Whether the answer to the one under way is about a life that is over.
+    pub(crate) void: bool,
+    /// When the next one is due.
+    pub(crate) due: Timestamp,
+}
+
+/// A load under way.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadOp {
+    pub(crate) adapter: AdapterKey,
+    pub(crate) root: Root,
+    pub(crate) since: Timestamp,
+    /// Whether its call is over and only a listing, a new boot or the bound can settle it.
+    pub(crate) unknown: bool,
+}
+
+/// A load that waits for the engine's slot. The order of the fields is the order of service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Waiting {
+    pub(crate) not_a_swap: bool,
+    pub(crate) priority: Reverse<i32>,
+    pub(crate) adapter: AdapterKey,
+}
+
+/// A name on its way out of an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) root: Root,
+    /// Whose it was, for events; none for a leftover of an earlier life of ours.
+    pub(crate) owner: Option<AdapterKey>,
+    pub(crate) key: Option<EngineKey>,
+    /// Whether the same name is loaded again right after, from another root.
+    pub(crate) swap: bool,
+    pub(crate) step: Step,
+    /// Upper bound of the drain.
+    pub(crate) drain_bound: std::time::Duration,
+    pub(crate) failures: u32,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// How far a name on its way out has come (I5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Routers are to be told, or are being told: the sequence number of the route that leaves it out.
+    Withdrawing(Option<u64>),
+    /// Requests that are under way are waited for.
+    Draining {
+        /// Which drain of the engine this is.
+        number: u64,
+        /// Not before.
+        from: Timestamp,
+        /// Not after.
+        until: Timestamp,
+    },
+    /// The next attempt to unload is due then.
+    Unload { at: Timestamp },
+    /// An unload is under way.
+    Unloading,
+}
+
+impl Engine {
+    pub(crate) fn new(seen: EngineSeen, now: Timestamp) -> Self {
+        let base_models = seen.base_model.iter().cloned().collect();
+        Self {
+            ready_since: None,
+            reach: Reach::Unknown,
+            away_since: Some(now),
+            boot: seen.boot.clone(),
+            base_models,
+            residents: BTreeMap::new(),
+            signals: LoadSignals::default(),
+            listing: Call { due: now, ..Call::default() },
+            probing: Call { due: now, ..Call::default() },
+            loading: None,
+            suspected: BTreeSet::new(),
+            queue: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            drains: 0,
+            unswept: false,
+            given_up: false,
+            matched: BTreeSet::new(),
+            heard: false,
+            seen,
+        }
+    }
+
+    /// Whether requests, loads and unloads may be sent to it.
+    pub(crate) fn is_usable(&self) -> bool {
+        let answers = match &self.reach {
+            Reach::Answers => true,
+            // One listing that is late proves nothing: it is taken for away at the second, or when it refuses.
+            Reach::Fails { times: 1, answered: true, fault } => fault.reason == "Timeout",
+            Reach::Fails { .. } | Reach::Unknown => false,
+        };
+        answers && self.seen.ready && !self.seen.terminating && self.boot.is_some()
+    }
+
+    /// Whether a load of this adapter is under way.
+    pub(crate) fn is_loading(&self, adapter: &AdapterKey) -> bool {
+        self.loading.as_ref().is_some_and(|op| op.adapter == *adapter)
+    }
+
+    /// Whether a load of this name, by whomever, is under way.
+    pub(crate) fn is_loading_name(&self, name: &AdapterName) -> bool {
+        self.loading.as_ref().is_some_and(|op| op.adapter.name == *name)
+    }
+
+    /// Why it cannot take requests, for people.
+    pub(crate) fn reason(&self) -> Option<(&'static str, String)> {
+        if self.seen.terminating {
+            return Some(("Terminating", "the engine is being stopped".into()));
+        }
+        if !self.seen.ready {
+            return Some(("NotReady", "its pod is not Ready".into()));
+        }
+        match &self.reach {
+            Reach::Unknown => Some(("NotListed", "it has not answered yet".into())),
+            Reach::Fails { fault, .. } if !self.is_usable() => Some((fault.reason, fault.message.clone())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The state, and how facts go in and effects come out.
+
+mod drain;
+mod engines;
+mod listing;
+mod loads;
+mod objects;
+mod pins;
+mod placement;
+mod publish;
+mod resolve;
+mod status;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_scheduler::Scheduler;
+use longshore_types::{AdapterKey, AdapterName, Digest, EngineId, Namespace, ObjectKey, Timestamp};
+
+use crate::adapter::Adapter;
+use crate::engine::Engine;
+use crate::timers::Timers;
+use crate::{Config, Effect, Fact, Route};
+use objects::Object;
+use pins::Pins;
+use placement::Ids;
+pub(crate) use resolve::Gate;
+
+/// What a wake-up is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Adapter(AdapterKey),
+    Engine(EngineId),
+    Object(ObjectKey),
+    Unpin(Digest),
+    Republish(AdapterKey),
+    Settled,
+}
+
+/// The state machine that decides everything. See the crate's front page.
+#[derive(Debug)]
+pub struct Reconciler {
+    config: Config,
+    /// Since when everything that exists has been told; nothing is placed or unloaded before.
+    synced: bool,
+    /// When the first engine answered, and whether the wait for the others is over.
+    first_answer: Option<Timestamp>,
+    settled: bool,
+    objects: BTreeMap<ObjectKey, Object>,
+    adapters: BTreeMap<AdapterKey, Adapter>,
+    engines: BTreeMap<EngineId, Engine>,
+    /// Who claims each served name, the oldest first: that one has it.
+    claims: BTreeMap<(Namespace, AdapterName), BTreeSet<(Timestamp, AdapterKey)>>,
+    /// Engines that hold each name, whosever it is.
+    holders: BTreeMap<(Namespace, String), BTreeSet<EngineId>>,
+    scheduler: Scheduler,
+    ids: Ids,
+    /// Whether a slot has come free, so that adapters that wait for one are looked at.
+    capacity_freed: bool,
+    pins: Pins,
+    /// Routes that could not be published and are to be tried again.
+    republish: BTreeMap<AdapterKey, Route>,
+    dirty_adapters: BTreeSet<AdapterKey>,
+    dirty_engines: BTreeSet<EngineId>,
+    dirty_objects: BTreeSet<ObjectKey>,
+    timers: Timers<Wake>,
+    routes_sent: u64,
+    effects: Vec<Effect>,
+}
+
+impl Reconciler {
+    /// A reconciler that knows nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            synced: false,
+            first_answer: None,
+            settled: false,
+            objects: BTreeMap::new(),
+            adapters: BTreeMap::new(),
+            engines: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            scheduler: Scheduler::new(),
+            ids: Ids::default(),
+            capacity_freed: false,
+            pins: Pins::default(),
+            republish: BTreeMap::new(),
+            dirty_adapters: BTreeSet::new(),
+            dirty_engines: BTreeSet::new(),
+            dirty_objects: BTreeSet::new(),
+            timers: Timers::new(),
+            routes_sent: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in one fact. What follows from it comes with the next [`Reconciler::decide`].
+    pub fn observe(&mut self, now: Timestamp, fact: Fact) {
+        match fact {
+            Fact::Applied(object) => self.object_applied(now, *object),
+            Fact::Deleted(object) => self.object_deleted(now, &object),
+            Fact::Engine(engine) => self.engine_seen(now, *engine),
+            Fact::EngineGone(engine) => self.engine_gone(now, &engine),
+            Fact::Synced => self.synced(now),
+            Fact::Resolved { adapter, generation, result } => self.resolved(now, &adapter, generation, result),
+            Fact::Listed { engine, result } => self.listed(now, &engine, result),
+            Fact::Probed { engine, result } => self.probed(now, &engine, result),
+            Fact::Loaded { engine, boot, name, root, result } => {
+                self.load_finished(now, &engine, &boot, &name, &root, result);
+            }
+            Fact::Unloaded { engine, boot, name, result } => self.unload_finished(now, &engine, &boot, &name, result),
+            Fact::Published { adapter, sequence, result } => self.route_published(now, &adapter, sequence, result),
+            Fact::StatusWritten { object, sequence } => self.status_written(&object, sequence),
+            Fact::Missing { engine, name } => self.missing(now, &engine, &name),
+        }
+    }
+
+    /// What is to be done now. Work is proportional to what has changed since the last call.
+    pub fn decide(&mut self, now: Timestamp) -> Vec<Effect> {
+        while let Some(wake) = self.timers.pop_due(now) {
+            self.woken(now, wake);
+        }
+        // Each step may make work for the ones before it: an unload frees a slot, a slot starts a load. All of it ends,
+        // since every step moves something forward or waits for a fact.
+        loop {
+            if let Some(engine) = self.dirty_engines.pop_first() {
+                self.step_engine(now, &engine);
+            } else if let Some(adapter) = self.dirty_adapters.pop_first() {
+                self.step_adapter(now, &adapter);
+            } else if self.capacity_freed {
+                self.capacity_freed = false;
+                self.retry_waiting();
+            } else {
+                break;
+            }
+        }
+        while let Some(object) = self.dirty_objects.pop_first() {
+            self.step_object(now, &object);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When to call [`Reconciler::decide`] again if no fact comes before.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    fn woken(&mut self, now: Timestamp, wake: Wake) {
+        match wake {
+            Wake::Adapter(key) => {
+                self.dirty_adapters.insert(key);
+            }
+            Wake::Engine(id) => {
+                self.dirty_engines.insert(id);
+            }
+            Wake::Object(key) => {
+                self.dirty_objects.insert(key);
+            }
+            Wake::Unpin(digest) => self.unpin_due(now, digest),
+            Wake::Republish(key) => self.republish_due(&key),
+            Wake::Settled => {
+                self.settled = true;
+                self.place_everything();
+            }
+        }
+    }
+
+    fn synced(&mut self, now: Timestamp) {
+        self.synced = true;
+        self.check_settled(now);
+        self.place_everything();
+        self.dirty_engines.extend(self.engines.keys().cloned());
+    }
+
+    fn place_everything(&mut self) {
+        for (key, adapter) in &mut self.adapters {
+            adapter.needs_placement = true;
+            self.dirty_adapters.insert(key.clone());
+        }
+    }
+
+    /// Ends the wait for engines that have not answered their first listing once all have, or some time after the first.
+    fn check_settled(&mut self, now: Timestamp) {
+        if self.settled || !self.synced {
+            return;
+        }
+        if self.engines.values().all(|engine| engine.heard) {
+            self.settled = true;
+            self.place_everything();
+        } else if let Some(first) = self.first_answer {
+            self.timers.wake(Wake::Settled, (first + self.config.settle).max(now));
+        }
+    }
+
+    /// One adapter, from what is wanted to what is asked for.
+    fn step_adapter(&mut self, now: Timestamp, key: &AdapterKey) {
+        if !self.adapters.contains_key(key) {
+            return;
+        }
+        self.step_resolve(now, key);
+        self.step_placement(now, key);
+        self.step_update(now, key);
+        self.step_queues(now, key);
+        self.step_route(now, key);
+        self.step_gone(now, key);
+        self.dirty_objects.insert(key.object.clone());
+        self.effects.push(Effect::AdapterChanged(key.clone()));
+    }
+}

@@ -1,0 +1,276 @@
+//! Off an engine again: withdraw, drain, unload (I5), and changing over from one root to another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Fault, LoadSignals, Root, Timestamp};
+
+use super::{Reconciler, Wake};
+use crate::engine::{Leaving, Step};
+use crate::{Effect, Unload};
+
+/// Before the same name is loaded with other bytes, a request that a router had sent off must have arrived: a loopback
+/// or data-centre round trip takes far less.
+const LEAST_SWAP_DRAIN: Duration = Duration::from_millis(20);
+/// Between attempts to unload; it doubles up to the second figure.
+const UNLOAD_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_UNLOAD_RETRY: Duration = Duration::from_secs(30);
+/// How long requests are asked to wait for a swap beyond its drain. Routers have a bound of their own.
+const SWAP_HOLD: Duration = Duration::from_secs(2);
+
+impl Reconciler {
+    /// Has engines let go of the adapter where it should not be, and changes over those that hold an old root.
+    pub(super) fn step_update(&mut self, now: Timestamp, key: &AdapterKey) {
+        let wins = self.has_its_name(key);
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let holders = self.holders.get(&(key.namespace().clone(), key.name.to_string())).cloned().unwrap_or_default();
+        let wanted = !adapter.deleting && wins;
+        let (mut unwanted, mut outdated) = (Vec::new(), Vec::new());
+        let around = || adapter.matching.iter().chain(&adapter.surplus).chain(&adapter.assigned);
+        for id in &holders {
+            let Some(engine) = self.engines.get(id) else { continue };
+            let Some(root) = engine.residents.get(key.name.as_str()) else { continue };
+            if engine.leaving.contains_key(&key.name)
+                || engine.is_loading_name(&key.name)
+                || self.routed_for_another(key, id)
+            {
+                continue;
+            }
+            // Another claim on the name decides about what it holds.
+            let mine = wins || around().any(|around| around == id);
+            let current = adapter.root() == Some(root);
+            if adapter.assigned.contains(id) && wanted {
+                if !current && adapter.target.is_some() && self.blocked(key, id).is_none() {
+                    outdated.push((id.clone(), root.clone()));
+                }
+            } else if mine && adapter.is_ours(root) {
+                unwanted.push((id.clone(), root.clone()));
+            }
+        }
+        let serving = |id: &EngineId| self.serves(key, id);
+        let served = adapter.assigned.iter().filter(|id| serving(id)).count();
+        let all_served = served == adapter.assigned.len();
+        let away = adapter.assigned.len() - served;
+        let allowed = usize::try_from(adapter.spec.update.max_unavailable).unwrap_or(1).max(1);
+        let settled_choice = !adapter.needs_placement && self.synced;
+        let open = adapter.gate.is_none();
+        let unmatched = |id: &EngineId| !adapter.matching.contains(id);
+
+        // Nothing is taken away before the choice of engines has been made, and a replica that moves serves until its
+        // successors do.
+        let leave: Vec<_> = unwanted
+            .iter()
+            .filter(|(id, root)| {
+                !wanted || (settled_choice && (unmatched(id) || all_served || !adapter.may_serve(root)))
+            })
+            .cloned()
+            .collect();
+        let mut swaps = Vec::new();
+        let mut away_with_swaps = away;
+        if open && settled_choice {
+            for (id, root) in outdated {
+                let engine_free =
+                    self.engines.get(&id).is_some_and(|engine| engine.is_usable() && engine.loading.is_none());
+                if !adapter.may_serve(&root) || !serving(&id) {
+                    if engine_free {
+                        swaps.push((id, root));
+                    }
+                } else if away_with_swaps < allowed && engine_free {
+                    away_with_swaps += 1;
+                    swaps.push((id, root));
+                }
+            }
+        }
+        let current_everywhere = wanted
+            && settled_choice
+            && !adapter.assigned.is_empty()
+            && holders.iter().all(|id| {
+                let root = self.engines.get(id).and_then(|engine| engine.residents.get(key.name.as_str()));
+                root.is_none_or(|root| adapter.root() == Some(root) || !adapter.is_ours(root))
+            })
+            && all_served;
+        for (id, root) in leave.into_iter().chain(swaps) {
+            self.begin_leaving(now, Some(key), &id, &key.name, root);
+        }
+        if current_everywhere {
+            self.forget_previous(now, key);
+        }
+        self.drop_empty_surplus(key);
+    }
+
+    /// Whether routers may still send requests there for another object that had the name until now: it withdraws first.
+    pub(super) fn routed_for_another(&self, key: &AdapterKey, id: &EngineId) -> bool {
+        let claims = self.claims.get(&(key.namespace().clone(), key.name.clone()));
+        claims.into_iter().flatten().filter(|(_, other)| other != key).any(|(_, other)| {
+            self.adapters.get(other).is_some_and(|other| other.may_be_asked_for_other_bytes(id, None))
+        })
+    }
+
+    /// Whether an engine answers requests for the adapter now, from whatever root it may be served from.
+    pub(super) fn serves(&self, key: &AdapterKey, id: &EngineId) -> bool {
+        let (Some(adapter), Some(engine)) = (self.adapters.get(key), self.engines.get(id)) else { return false };
+        let root = engine.residents.get(key.name.as_str());
+        engine.is_usable()
+            && !engine.leaving.contains_key(&key.name)
+            && root.is_some_and(|root| adapter.may_serve(root))
+    }
+
+    /// Engines that were to let go and hold nothing.
+    fn drop_empty_surplus(&mut self, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let empty: Vec<EngineId> = adapter
+            .surplus
+            .iter()
+            .filter(|id| {
+                self.engines.get(id).is_none_or(|engine| {
+                    !engine.residents.contains_key(key.name.as_str())
+                        && !engine.leaving.contains_key(&key.name)
+                        && !engine.is_loading(key)
+                })
+            })
+            .cloned()
+            .collect();
+        for id in empty {
+            if let Some(adapter) = self.adapters.get_mut(key) {
+                adapter.surplus.remove(&id);
+            }
+            self.free_slot(key, &id);
+        }
+    }
+
+    pub(super) fn begin_leaving(
+        &mut self,
+        now: Timestamp,
+        owner: Option<&AdapterKey>,
+        id: &EngineId,
+        name: &AdapterName,
+        root: Root,
+    ) {
+        let adapter = owner.and_then(|key| self.adapters.get(key));
+        let swap = adapter.is_some_and(|adapter| !adapter.deleting && adapter.assigned.contains(id));
+        let others = owner.is_some_and(|key| self.endpoints(key).iter().any(|endpoint| endpoint.engine != *id));
+        let served = owner.is_some_and(|key| self.serves(key, id));
+        let bound = adapter.and_then(|adapter| adapter.spec.update.drain).unwrap_or(self.config.drain);
+        let alone = swap && served && !others;
+        let drain_bound = if alone { bound.min(self.config.swap_drain) } else { bound };
+        let engine_key = adapter.and_then(|adapter| adapter.spec.engine_key.clone());
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let step = Step::Withdrawing(None);
+        let owner = owner.cloned();
+        let leaving =
+            Leaving { root, owner: owner.clone(), key: engine_key, swap, step, drain_bound, failures: 0, fault: None };
+        engine.leaving.insert(name.clone(), leaving);
+        self.dirty_engines.insert(id.clone());
+        self.effects.push(Effect::EngineChanged(id.clone()));
+        match owner {
+            Some(key) => {
+                if let (true, Some(adapter)) = (alone, self.adapters.get_mut(&key)) {
+                    adapter.swap_until = Some(now + drain_bound + SWAP_HOLD);
+                }
+                self.dirty_adapters.insert(key);
+            }
+            None => self.begin_drain(now, id, name),
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self, now: Timestamp, id: &EngineId, name: &AdapterName) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(leaving) = engine.leaving.get_mut(name) else { return };
+        engine.drains += 1;
+        let least = if leaving.swap { LEAST_SWAP_DRAIN } else { Duration::ZERO };
+        let from = now + least;
+        leaving.step = Step::Draining { number: engine.drains, from, until: now + leaving.drain_bound.max(least) };
+        engine.probing.due = engine.probing.due.min(from);
+        self.timers.wake(Wake::Engine(id.clone()), from);
+        self.timers.wake(Wake::Engine(id.clone()), now + leaving.drain_bound);
+        self.dirty_engines.insert(id.clone());
+    }
+
+    pub(super) fn probed(&mut self, now: Timestamp, id: &EngineId, result: Result<LoadSignals, Fault>) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(asked_at) = engine.probing.since.take() else { return };
+        if std::mem::take(&mut engine.probing.void) {
+            return;
+        }
+        engine.probing.due = now + self.config.probe_interval;
+        self.dirty_engines.insert(id.clone());
+        let Ok(signals) = result else { return };
+        for (name, leaving) in &mut engine.leaving {
+            if let Step::Draining { number, from, .. } = leaving.step
+                && number <= asked_at
+                && !signals.active.contains(name.as_str())
+            {
+                leaving.step = Step::Unload { at: from.max(now) };
+            }
+        }
+        engine.signals = signals;
+    }
+
+    /// Moves each name that is on its way out a step on.
+    pub(super) fn step_leaving(&mut self, now: Timestamp, id: &EngineId) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let usable = engine.is_usable();
+        let Some(boot) = engine.boot.clone() else { return };
+        let loading = engine.loading.as_ref().map(|op| op.adapter.name.clone());
+        for (name, leaving) in &mut engine.leaving {
+            if let Step::Draining { until, .. } = leaving.step {
+                if until <= now {
+                    leaving.step = Step::Unload { at: now };
+                } else {
+                    self.timers.wake(Wake::Engine(id.clone()), until);
+                }
+            }
+            let Step::Unload { at } = leaving.step else { continue };
+            if at > now {
+                self.timers.wake(Wake::Engine(id.clone()), at);
+            } else if usable && loading.as_ref() != Some(name) {
+                leaving.step = Step::Unloading;
+                engine.touched.insert(Arc::from(name.as_str()));
+                self.effects.push(Effect::Unload(Unload {
+                    engine: id.clone(),
+                    boot: boot.clone(),
+                    name: name.clone(),
+                    key: leaving.key.clone(),
+                }));
+                self.dirty_objects.extend(leaving.owner.as_ref().map(|key| key.object.clone()));
+            }
+        }
+    }
+
+    pub(super) fn unload_finished(
+        &mut self,
+        now: Timestamp,
+        id: &EngineId,
+        boot: &Boot,
+        name: &AdapterName,
+        result: Result<(), Fault>,
+    ) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        if engine.boot.as_ref() != Some(boot) {
+            return;
+        }
+        let Some(leaving) = engine.leaving.get_mut(name).filter(|leaving| leaving.step == Step::Unloading) else {
+            return;
+        };
+        engine.touched.insert(Arc::from(name.as_str()));
+        self.dirty_engines.insert(id.clone());
+        match result {
+            Ok(()) => {
+                let (root, owner) = (leaving.root.clone(), leaving.owner.clone());
+                self.lost_resident(now, id, &Arc::from(name.as_str()), &root);
+                self.effects.push(Effect::EngineChanged(id.clone()));
+                if let Some(key) = owner {
+                    let message = format!("Unloaded adapter from pod {id}");
+                    self.event(now, &key, false, "Unloaded", message, Some(id.clone()));
+                }
+            }
+            Err(fault) => {
+                let wait = (UNLOAD_RETRY * 2_u32.pow(leaving.failures.min(8))).min(LONGEST_UNLOAD_RETRY);
+                leaving.failures += 1;
+                leaving.fault = Some(fault);
+                leaving.step = Step::Unload { at: now + wait };
+                self.dirty_adapters.extend(leaving.owner.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Engines that come, go, restart and fall silent.
+
+use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Timestamp};
+
+use super::pins::Holder;
+use super::{Reconciler, Wake};
+use crate::engine::{Engine, Reach, Step};
+use crate::{Effect, EngineSeen};
+
+impl Reconciler {
+    pub(super) fn engine_seen(&mut self, now: Timestamp, seen: EngineSeen) {
+        let id = seen.id.clone();
+        let mut rematch = true;
+        match self.engines.get_mut(&id) {
+            Some(engine) if engine.seen == seen => return,
+            Some(engine) => {
+                rematch = engine.seen.labels != seen.labels;
+                if engine.base_models.is_empty() {
+                    engine.base_models.extend(seen.base_model.clone());
+                }
+                engine.seen = seen;
+            }
+            None => {
+                self.engines.insert(id.clone(), Engine::new(seen, now));
+            }
+        }
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let ready_for = std::time::Duration::from_millis(engine.seen.ready_for.unwrap_or(0));
+        if !engine.seen.ready {
+            engine.ready_since = None;
+        } else if engine.ready_since.is_none() {
+            let back = u64::try_from(ready_for.as_millis()).unwrap_or(0);
+            engine.ready_since = Some(Timestamp::from_millis(now.as_millis().saturating_sub(back)));
+            engine.listing.due = now;
+        }
+        let other_life = engine.seen.boot.clone().filter(|boot| engine.boot.as_ref().is_some_and(|old| old != boot));
+        if let Some(boot) = other_life {
+            engine.reach = Reach::Unknown;
+            engine.listing.due = now;
+            self.new_boot(now, &id, boot);
+        }
+        if rematch {
+            self.match_engine(&id);
+        }
+        self.dirty_engines.insert(id.clone());
+        self.effects.push(Effect::EngineChanged(id));
+    }
+
+    pub(super) fn engine_gone(&mut self, now: Timestamp, id: &EngineId) {
+        if !self.engines.contains_key(id) {
+            return;
+        }
+        self.empty_engine(now, id, "is gone");
+        let Some(engine) = self.engines.remove(id) else { return };
+        self.undescribe_engine(id);
+        for key in engine.matched {
+            if let Some(adapter) = self.adapters.get_mut(&key) {
+                adapter.matching.remove(id);
+                adapter.assigned.remove(id);
+                adapter.surplus.remove(id);
+                adapter.replicas.remove(id);
+                adapter.queued.remove(id);
+                adapter.shown.remove(id);
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key);
+            }
+        }
+        self.effects.push(Effect::EngineChanged(id.clone()));
+        self.check_settled(now);
+    }
+
+    /// A new life: it holds nothing, and what went wrong before says nothing about it.
+    pub(super) fn new_boot(&mut self, now: Timestamp, id: &EngineId, boot: Boot) {
+        self.empty_engine(now, id, "has restarted");
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        engine.boot = Some(boot);
+        engine.signals = longshore_types::LoadSignals::default();
+        // What is under way was asked of the life before.
+        engine.listing.void = engine.listing.since.is_some();
+        engine.probing.void = engine.probing.since.is_some();
+        for key in &engine.matched {
+            if let Some(adapter) = self.adapters.get_mut(key) {
+                adapter.replicas.remove(id);
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key.clone());
+            }
+        }
+        self.dirty_engines.insert(id.clone());
+    }
+
+    /// Forgets what an engine held, loaded and unloaded.
+    fn empty_engine(&mut self, now: Timestamp, id: &EngineId, why: &str) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let loading = engine.loading.take();
+        engine.touched.clear();
+        let suspected = std::mem::take(&mut engine.suspected);
+        let residents = std::mem::take(&mut engine.residents);
+        let leaving = std::mem::take(&mut engine.leaving);
+        for root in loading.map(|op| op.root).into_iter().chain(suspected) {
+            self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
+        }
+        for (name, root) in &residents {
+            self.unpin(now, root, &Holder::Engine(id.clone(), name.to_string()));
+            self.forget_holder(id, name);
+            let parsed = AdapterName::new(name).ok();
+            let owner = parsed.as_ref().and_then(|name| self.owner_of(&id.namespace, name).cloned());
+            if let Some(key) = owner.filter(|_| !parsed.as_ref().is_some_and(|name| leaving.contains_key(name))) {
+                self.event(now, &key, true, "EngineLost", format!("{id} {why}"), Some(id.clone()));
+                self.dirty_adapters.insert(key);
+            }
+        }
+        for key in leaving.into_values().filter_map(|leaving| leaving.owner) {
+            self.left(&key, id);
+        }
+    }
+
+    /// The engine no longer holds the adapter after it was to leave.
+    pub(super) fn left(&mut self, key: &AdapterKey, id: &EngineId) {
+        let Some(adapter) = self.adapters.get_mut(key) else {
+            self.capacity_freed = true;
+            return;
+        };
+        adapter.surplus.remove(id);
+        if !adapter.assigned.contains(id) {
+            self.free_slot(key, id);
+        }
+        self.dirty_adapters.insert(key.clone());
+    }
+
+    pub(super) fn forget_holder(&mut self, id: &EngineId, name: &str) {
+        let key = (id.namespace.clone(), name.to_owned());
+        if let Some(holders) = self.holders.get_mut(&key) {
+            holders.remove(id);
+            if holders.is_empty() {
+                self.holders.remove(&key);
+            }
+        }
+    }
+
+    /// A router was told by the engine that it lacks the adapter: it is asked at once.
+    pub(super) fn missing(&mut self, now: Timestamp, id: &EngineId, name: &AdapterName) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        if engine.residents.contains_key(name.as_str()) {
+            engine.listing.due = now;
+            self.dirty_engines.insert(id.clone());
+        }
+    }
+
+    pub(super) fn step_engine(&mut self, now: Timestamp, id: &EngineId) {
+        self.step_away(now, id);
+        self.describe_engine(now, id);
+        self.sweep(now, id);
+        self.step_leaving(now, id);
+        self.start_load(now, id);
+        self.step_calls(now, id);
+    }
+
+    /// Notices that an engine has fallen silent or is back, and when that has lasted too long.
+    fn step_away(&mut self, now: Timestamp, id: &EngineId) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let usable = engine.is_usable();
+        let changed = usable == engine.away_since.is_some();
+        if usable {
+            engine.away_since = None;
+            engine.given_up = false;
+        } else {
+            let since = *engine.away_since.get_or_insert(now);
+            let until = since + self.config.not_ready_grace;
+            if until > now {
+                self.timers.wake(Wake::Engine(id.clone()), until);
+            } else if !engine.given_up {
+                engine.given_up = true;
+                self.place_matched(id);
+            }
+        }
+        if changed {
+            self.dirty_holders(id);
+            self.effects.push(Effect::EngineChanged(id.clone()));
+        }
+    }
+
+    fn place_matched(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get(id) else { return };
+        for key in &engine.matched {
+            if let Some(adapter) = self.adapters.get_mut(key) {
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key.clone());
+            }
+        }
+    }
+
+    /// Looks again at every adapter that the engine concerns.
+    fn dirty_holders(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get(id) else { return };
+        let owners = engine.residents.keys().filter_map(|name| {
+            let name = AdapterName::new(name).ok()?;
+            self.owner_of(&id.namespace, &name).cloned()
+        });
+        let keys: Vec<AdapterKey> = owners.chain(engine.matched.iter().cloned()).collect();
+        self.dirty_adapters.extend(keys);
+    }
+
+    /// Asks for the listing or probe that is due.
+    fn step_calls(&mut self, now: Timestamp, id: &EngineId) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        if engine.seen.ready && engine.listing.since.is_none() {
+            if engine.listing.due <= now {
+                engine.listing.since = Some(engine.drains);
+                engine.touched.clear();
+                self.effects.push(Effect::List { engine: id.clone() });
+            } else {
+                self.timers.wake(Wake::Engine(id.clone()), engine.listing.due);
+            }
+        }
+        let draining = engine.leaving.values().any(|leaving| matches!(leaving.step, Step::Draining { .. }));
+        if draining && engine.is_usable() && engine.probing.since.is_none() {
+            if engine.probing.due <= now {
+                engine.probing.since = Some(engine.drains);
+                self.effects.push(Effect::Probe { engine: id.clone() });
+            } else {
+                self.timers.wake(Wake::Engine(id.clone()), engine.probing.due);
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Which engines should hold an adapter: the bridge to the scheduler.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_api::labels;
+use longshore_api::spec::{Preemption, Replicas};
+use longshore_scheduler as scheduler;
+use longshore_types::{AdapterKey, AdapterName, EngineId, Namespace, Timestamp};
+
+use super::{Reconciler, Wake};
+use crate::adapter::Hold;
+use crate::{Effect, LogLine};
+
+/// The scheduler's own names for adapters and engines: it knows nothing of ours.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    adapters: BTreeMap<scheduler::AdapterId, AdapterKey>,
+    engines: BTreeMap<scheduler::EngineId, EngineId>,
+}
+
+/// A space cannot occur in any part, so different keys have different ids.
+pub(super) fn adapter_id(key: &AdapterKey) -> scheduler::AdapterId {
+    let object = &key.object;
+    scheduler::AdapterId::from(format!("{} {} {} {}", object.namespace, object.kind, object.name, key.name))
+}
+
+pub(super) fn engine_id(id: &EngineId) -> scheduler::EngineId {
+    scheduler::EngineId::from(format!("{} {}", id.namespace, id.name))
+}
+
+impl Reconciler {
+    /// Whether the adapter is the oldest that claims its name.
+    pub(super) fn has_its_name(&self, key: &AdapterKey) -> bool {
+        self.owner_of(key.namespace(), &key.name) == Some(key)
+    }
+
+    /// Who has a name: the oldest that claims it.
+    pub(super) fn owner_of(&self, namespace: &Namespace, name: &AdapterName) -> Option<&AdapterKey> {
+        self.claims.get(&(namespace.clone(), name.clone()))?.first().map(|(_, key)| key)
+    }
+
+    /// Holds every selector of the namespace (I7) against one engine.
+    pub(super) fn match_engine(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        let labels = &engine.seen.labels;
+        for (key, adapter) in self.adapters.iter_mut().filter(|(key, _)| *key.namespace() == id.namespace) {
+            let matches = opted_in(labels) && adapter.spec.selector.matches(labels);
+            let changed = if matches {
+                engine.matched.insert(key.clone());
+                adapter.matching.insert(id.clone())
+            } else {
+                engine.matched.remove(key);
+                adapter.matching.remove(id)
+            };
+            if changed {
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key.clone());
+            }
+        }
+    }
+
+    /// Holds one selector against every engine of its namespace (I7).
+    pub(super) fn match_adapter(&mut self, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        for (id, engine) in self.engines.iter_mut().filter(|(id, _)| id.namespace == *key.namespace()) {
+            let labels = &engine.seen.labels;
+            if opted_in(labels) && adapter.spec.selector.matches(labels) {
+                adapter.matching.insert(id.clone());
+                engine.matched.insert(key.clone());
+            } else {
+                adapter.matching.remove(id);
+                engine.matched.remove(key);
+            }
+        }
+        adapter.needs_placement = true;
+    }
+
+    /// Tells the scheduler what an engine is like now, and looks again at its adapters where that is news.
+    pub(super) fn describe_engine(&mut self, now: Timestamp, id: &EngineId) {
+        let Some(engine) = self.engines.get(id) else { return };
+        let seen = &engine.seen;
+        let ready_for = engine.ready_since.map(|since| now.since(since));
+        let stable = seen.trusted || ready_for.is_some_and(|ready_for| ready_for >= self.config.stable_after);
+        if let (false, Some(since)) = (stable, engine.ready_since) {
+            self.timers.wake(Wake::Engine(id.clone()), since + self.config.stable_after);
+        }
+        let mut described = scheduler::Engine::new(engine_id(id));
+        described.base_models = engine.base_models.iter().map(ToString::to_string).collect();
+        described.ready = engine.is_usable();
+        described.stable = stable;
+        described.draining = seen.terminating;
+        described.stalled = self.is_stalled(now, id);
+        described.max_loras = seen.max_loras.or(engine.signals.max_loras);
+        described.max_adapters = seen.max_cpu_loras;
+        described.max_rank = seen.max_lora_rank;
+        described.memory = seen.adapter_memory;
+        described.node.clone_from(&seen.address.node);
+        described.zone.clone_from(&seen.address.zone);
+        // Adapters under a name that nobody declares take a slot, and are not ours to move.
+        let foreign = engine.residents.iter().filter(|(name, _)| self.is_undeclared(id, name)).count();
+        described.foreign = u32::try_from(foreign).unwrap_or(u32::MAX);
+        if self.scheduler.engine(&described.id) == Some(&described) {
+            return;
+        }
+        self.ids.engines.insert(described.id.clone(), id.clone());
+        self.scheduler.set_engine(described);
+        for key in &engine.matched {
+            if let Some(adapter) = self.adapters.get_mut(key) {
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key.clone());
+            }
+        }
+    }
+
+    /// Whether a load has been under way for so long that nothing new should be placed there.
+    fn is_stalled(&self, now: Timestamp, id: &EngineId) -> bool {
+        let loading = self.engines.get(id).and_then(|engine| engine.loading.as_ref());
+        loading.is_some_and(|op| now.since(op.since) >= self.config.stalled_after)
+    }
+
+    /// Whether no object declares a name that an engine holds, and it is not on its way out.
+    fn is_undeclared(&self, id: &EngineId, name: &str) -> bool {
+        let Ok(name) = AdapterName::new(name) else { return true };
+        let leaving = self.engines.get(id).is_some_and(|engine| engine.leaving.contains_key(&name));
+        !leaving && self.owner_of(&id.namespace, &name).is_none()
+    }
+
+    /// The scheduler forgets an engine; its adapters are placed again.
+    pub(super) fn undescribe_engine(&mut self, id: &EngineId) {
+        let scheduled = engine_id(id);
+        self.ids.engines.remove(&scheduled);
+        self.scheduler.remove_engine(&scheduled);
+        self.capacity_freed = true;
+    }
+
+    /// Looks again at every adapter that waits for a place, the most important first.
+    pub(super) fn retry_waiting(&mut self) {
+        for id in self.scheduler.waiting() {
+            let Some(key) = self.ids.adapters.get(id) else { continue };
+            if let Some(adapter) = self.adapters.get_mut(key) {
+                adapter.needs_placement = true;
+                self.dirty_adapters.insert(key.clone());
+            }
+        }
+    }
+
+    pub(super) fn step_placement(&mut self, now: Timestamp, key: &AdapterKey) {
+        let wins = self.has_its_name(key);
+        let in_trouble = self.in_trouble(now, key);
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        if adapter.deleting || !wins || (in_trouble && adapter.needs_placement) {
+            adapter.needs_placement = false;
+            self.want_nowhere(key);
+            return;
+        }
+        let all = adapter.spec.replicas == Replicas::All;
+        if !adapter.needs_placement || !self.synced || !(all || self.settled) {
+            return;
+        }
+        adapter.needs_placement = false;
+        let wanted = self.describe_adapter(now, key);
+        self.ids.adapters.insert(wanted.id.clone(), key.clone());
+        self.take_over(key);
+        let decision = self.scheduler.schedule_adapter(&wanted);
+        let to_ours = |ids: &mut dyn Iterator<Item = &scheduler::EngineId>| -> BTreeSet<EngineId> {
+            ids.filter_map(|id| self.ids.engines.get(id).cloned()).collect()
+        };
+        let assigned = to_ours(&mut decision.assigned.iter());
+        let overcommitted = to_ours(&mut decision.overcommitted.iter());
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        let before = std::mem::replace(&mut adapter.assigned, assigned.clone());
+        adapter.surplus.extend(before.difference(&assigned).cloned());
+        adapter.surplus.retain(|engine| !assigned.contains(engine));
+        adapter.candidates = decision.candidates;
+        adapter.unplaced = decision.unplaced;
+        if !assigned.is_subset(&before) {
+            self.announce_choice(now, key, &before);
+        }
+        for engine in overcommitted {
+            let message = format!(
+                "{engine} now has more adapters than its batch has slots, so they take turns: \
+                 give it --max-cpu-loras, or add engines"
+            );
+            self.event(now, key, true, "Overcommitted", message, Some(engine));
+        }
+    }
+
+    fn announce_choice(&mut self, now: Timestamp, key: &AdapterKey, before: &BTreeSet<EngineId>) {
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let engines: Vec<EngineId> = adapter.assigned.iter().cloned().collect();
+        let message = format!(
+            "{} has selected {} pods for scheduling: [{}]",
+            key.object.kind,
+            engines.len(),
+            shortened(engines.iter())
+        );
+        let gave_up = before.iter().any(|id| {
+            adapter.replicas.get(id).is_some_and(|replica| matches!(replica.hold, Some(Hold::CoolingDown { .. })))
+        });
+        let line = if gave_up { "Switching to another pod" } else { "Selected pods for adapter scheduling" };
+        self.effects.push(Effect::Log(LogLine { message: line, adapter: key.clone(), engines, error: None }));
+        self.event(now, key, false, "Scheduled", message, None);
+    }
+
+    /// What the scheduler is told about an adapter.
+    fn describe_adapter(&mut self, now: Timestamp, key: &AdapterKey) -> scheduler::Adapter {
+        let mut wanted = scheduler::Adapter::new(adapter_id(key));
+        let Some(adapter) = self.adapters.get(key) else { return wanted };
+        let spec = &adapter.spec;
+        wanted.base_model = spec.base_model.as_ref().map(ToString::to_string);
+        wanted.replicas = match spec.replicas {
+            Replicas::All => scheduler::Replicas::All,
+            Replicas::Count(count) => scheduler::Replicas::Count(count),
+        };
+        wanted.rank = adapter.target.as_ref().and_then(|target| target.resolved.rank);
+        wanted.memory = spec.memory;
+        wanted.priority = spec.priority;
+        wanted.preemption = match spec.preemption {
+            Preemption::LowerPriority => scheduler::Preemption::LowerPriority,
+            Preemption::Never => scheduler::Preemption::Never,
+        };
+        wanted.policy.clone_from(&spec.policy);
+        wanted.engines = adapter.matching.iter().map(engine_id).collect();
+        wanted.avoid = adapter.matching.iter().filter(|id| self.is_avoided(now, key, id)).map(engine_id).collect();
+        wanted
+    }
+
+    /// Whether an engine is left alone by an adapter for now.
+    fn is_avoided(&self, now: Timestamp, key: &AdapterKey, id: &EngineId) -> bool {
+        let (Some(adapter), Some(engine)) = (self.adapters.get(key), self.engines.get(id)) else { return true };
+        let away = engine.away_since.is_some_and(|since| now.since(since) >= self.config.not_ready_grace);
+        let held = match adapter.replicas.get(id).and_then(|replica| replica.hold.as_ref()) {
+            Some(Hold::CoolingDown { until, .. }) => *until > now,
+            Some(Hold::Refused { until, .. }) => until.is_none_or(|until| until > now),
+            Some(Hold::BackingOff { .. }) | None => false,
+        };
+        let resident = engine.residents.get(key.name.as_str());
+        // One replica is changed over by way of a spare engine, where there is one.
+        let outdated = adapter.spec.replicas == Replicas::Count(1)
+            && resident.is_some_and(|root| adapter.root() != Some(root) && adapter.may_serve(root));
+        let stalled = resident.is_none() && self.is_stalled(now, id);
+        away || held || outdated || stalled || self.blocked(key, id).is_some()
+    }
+
+    /// Why an engine cannot take the adapter for as long as it holds what it holds: the name stands for something else.
+    pub(super) fn blocked(&self, key: &AdapterKey, id: &EngineId) -> Option<(&'static str, String)> {
+        let (adapter, engine) = (self.adapters.get(key)?, self.engines.get(id)?);
+        if engine.base_models.iter().any(|base| base.as_str() == key.name.as_str()) {
+            let message = format!("{id} serves a base model named {}: choose another name for the adapter", key.name);
+            return Some(("NameTaken", message));
+        }
+        let root = engine.residents.get(key.name.as_str())?;
+        if adapter.is_ours(root) || adapter.spec.adopt || adapter.target.is_none() {
+            return None;
+        }
+        let message = format!(
+            "{id} already holds an adapter named {} from {root}, which Longshore did not load: unload it there, \
+             or let Longshore replace it with the annotation {}: \"true\"",
+            key.name,
+            labels::ADOPT
+        );
+        Some(("ForeignAdapter", message))
+    }
+
+    /// What an engine holds already is a replica, before any new one is chosen: a restart loads nothing needlessly.
+    fn take_over(&mut self, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let Some(holders) = self.holders.get(&(key.namespace().clone(), key.name.to_string())) else { return };
+        for id in holders.intersection(&adapter.matching) {
+            if adapter.assigned.contains(id) || adapter.surplus.contains(id) {
+                continue;
+            }
+            let Some(engine) = self.engines.get(id) else { continue };
+            let serves = engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.may_serve(root));
+            if serves && !engine.leaving.contains_key(&key.name) {
+                self.scheduler.assign(&adapter_id(key), &engine_id(id));
+            }
+        }
+    }
+
+    /// The adapter is wanted on no engine any more, or not for now.
+    fn want_nowhere(&mut self, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        let id = adapter_id(key);
+        for engine in std::mem::take(&mut adapter.assigned) {
+            self.scheduler.release(&id, &engine_id(&engine));
+            adapter.surplus.insert(engine);
+        }
+        adapter.unplaced = None;
+    }
+
+    /// The adapter holds nothing on this engine any more: its slot is free.
+    pub(super) fn free_slot(&mut self, key: &AdapterKey, id: &EngineId) {
+        self.scheduler.unassign(&adapter_id(key), &engine_id(id));
+        self.capacity_freed = true;
+    }
+
+    /// The scheduler forgets an adapter that is gone.
+    pub(super) fn forget_placement(&mut self, key: &AdapterKey) {
+        let id = adapter_id(key);
+        self.ids.adapters.remove(&id);
+        self.scheduler.remove_adapter(&id);
+        self.capacity_freed = true;
+    }
+}
+
+/// Engines opt out by carrying the label with any value but `true`.
+fn opted_in(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(labels::ENABLED).is_none_or(|value| value == "true")
+}
+
+/// At most 16 names, so that a message stays readable with a thousand engines.
+pub(super) fn shortened<'a>(names: impl ExactSizeIterator<Item = &'a EngineId>) -> String {
+    const MOST: usize = 16;
+    let all = names.len();
+    let shown: Vec<String> = names.take(MOST).map(ToString::to_string).collect();
+    let more = if all > MOST { format!(" and {} more", all - MOST) } else { String::new() };
+    format!("{}{more}", shown.join(" "))
+}

@@ -1,0 +1,140 @@
+//! Where requests for an adapter may go: only to lives that have confirmed it (I1).
+
+use std::time::Duration;
+
+use longshore_types::{AdapterKey, Fault, Timestamp};
+
+use super::{Reconciler, Wake};
+use crate::engine::Step;
+use crate::{Effect, Endpoint, Route};
+
+/// How long to wait before publishing is tried again after it failed.
+const REPUBLISH: Duration = Duration::from_secs(1);
+
+impl Reconciler {
+    pub(super) fn endpoints(&self, key: &AdapterKey) -> Vec<Endpoint> {
+        let Some(adapter) = self.adapters.get(key) else { return Vec::new() };
+        if adapter.deleting || !self.has_its_name(key) {
+            return Vec::new();
+        }
+        let Some(holders) = self.holders.get(&(key.namespace().clone(), key.name.to_string())) else {
+            return Vec::new();
+        };
+        let mut endpoints = Vec::new();
+        for id in holders {
+            let Some(engine) = self.engines.get(id) else { continue };
+            let Some(root) = engine.residents.get(key.name.as_str()) else { continue };
+            let (true, true, Some(boot)) = (engine.is_usable(), adapter.may_serve(root), &engine.boot) else {
+                continue;
+            };
+            let known = adapter.matching.contains(id) || adapter.surplus.contains(id);
+            let taken = engine.base_models.iter().any(|base| base.as_str() == key.name.as_str());
+            if known && !taken && !engine.leaving.contains_key(&key.name) {
+                endpoints.push(Endpoint {
+                    engine: id.clone(),
+                    boot: boot.clone(),
+                    kind: engine.seen.kind,
+                    address: engine.seen.address.clone(),
+                    digest: root.digest(),
+                    base_model: engine.base_models.first().cloned(),
+                });
+            }
+        }
+        endpoints
+    }
+
+    pub(super) fn step_route(&mut self, now: Timestamp, key: &AdapterKey) {
+        let endpoints = self.endpoints(key);
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        if !endpoints.is_empty() || adapter.swap_until.is_some_and(|until| until <= now) || adapter.deleting {
+            adapter.swap_until = None;
+        }
+        if let Some(until) = adapter.swap_until {
+            self.timers.wake(Wake::Adapter(key.clone()), until);
+        }
+        let swapping = adapter.swap_until.is_some();
+        let unchanged = match &adapter.route {
+            Some(route) => route.endpoints == endpoints && route.swapping == swapping,
+            None => endpoints.is_empty() && !swapping,
+        };
+        if !unchanged {
+            // One count for all, so that a late route of an adapter that was deleted and declared again stays behind.
+            self.routes_sent += 1;
+            adapter.sequence = self.routes_sent;
+            adapter.abroad.insert(adapter.sequence, endpoints.clone());
+            let route = Route { adapter: key.clone(), sequence: adapter.sequence, endpoints, swapping };
+            adapter.route = Some(route.clone());
+            self.effects.push(Effect::Publish(route));
+        }
+        let sequence = adapter.sequence;
+        self.note_withdrawal(now, key, (!unchanged).then_some(sequence));
+    }
+
+    /// What leaves is drained once routers have confirmed a route without it; at once where none led there.
+    fn note_withdrawal(&mut self, now: Timestamp, key: &AdapterKey, sent: Option<u64>) {
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let around: Vec<_> = adapter.matching.union(&adapter.surplus).cloned().collect();
+        for id in around {
+            let Some(engine) = self.engines.get_mut(&id) else { continue };
+            let Some(leaving) = engine.leaving.get_mut(&key.name) else { continue };
+            if leaving.step != Step::Withdrawing(None) {
+                continue;
+            }
+            match sent {
+                Some(sequence) => leaving.step = Step::Withdrawing(Some(sequence)),
+                None => self.begin_drain(now, &id, &key.name),
+            }
+        }
+    }
+
+    pub(super) fn route_published(
+        &mut self,
+        now: Timestamp,
+        key: &AdapterKey,
+        sequence: u64,
+        result: Result<(), Fault>,
+    ) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        self.dirty_adapters.insert(key.clone());
+        match result {
+            Ok(()) => {
+                adapter.publish_fault = None;
+                adapter.abroad = adapter.abroad.split_off(&sequence);
+                if let Some(route) = adapter.route.as_ref().filter(|route| route.sequence == sequence) {
+                    let confirmed = route.endpoints.iter().map(|e| (e.engine.clone(), e.boot.clone()));
+                    adapter.published = confirmed.collect();
+                }
+                let around: Vec<_> = adapter.matching.union(&adapter.surplus).cloned().collect();
+                for id in around {
+                    let step = self.engines.get(&id).and_then(|engine| engine.leaving.get(&key.name)).map(|l| &l.step);
+                    if matches!(step, Some(Step::Withdrawing(Some(of))) if *of <= sequence) {
+                        self.begin_drain(now, &id, &key.name);
+                    }
+                }
+            }
+            Err(fault) => {
+                adapter.publish_fault = Some(fault);
+                // A route with this number again: what waits for the withdrawal goes on waiting for it.
+                if let Some(route) = adapter.route.clone().filter(|route| route.sequence == sequence) {
+                    self.republish.insert(key.clone(), route);
+                    self.timers.wake(Wake::Republish(key.clone()), now + REPUBLISH);
+                }
+            }
+        }
+    }
+
+    /// Publishes once more what failed, unless another route has taken its place.
+    pub(super) fn republish_due(&mut self, key: &AdapterKey) {
+        let Some(route) = self.republish.remove(key) else { return };
+        if self.adapters.get(key).and_then(|adapter| adapter.route.as_ref()) == Some(&route) {
+            self.effects.push(Effect::Publish(route));
+        }
+    }
+
+    /// Endpoints that routers have been given and that still stand.
+    pub(super) fn ready_endpoints(&self, key: &AdapterKey) -> Vec<&Endpoint> {
+        let Some(adapter) = self.adapters.get(key) else { return Vec::new() };
+        let sent = adapter.route.iter().flat_map(|route| &route.endpoints);
+        sent.filter(|e| adapter.published.contains(&(e.engine.clone(), e.boot.clone()))).collect()
+    }
+}
