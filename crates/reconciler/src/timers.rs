@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_types::Timestamp;
 
-/// A set of wake-ups, at most one per thing: the earliest that was asked for.
+/// A set of wake-ups, at most one per thing: the earliest that was asked for. Whoever is woken asks again for what is
+/// still to come, since later wake-ups for the same thing were not kept.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {
     by_time: BTreeSet<(Timestamp, K)>,

@@ -150,6 +150,7 @@ impl Reconciler {
             self.left(&owner, id);
         }
         if let Some(owner) = parsed.and_then(|name| self.owner_of(&id.namespace, &name).cloned()) {
+            self.name_freed(&owner, id);
             self.dirty_adapters.insert(owner);
         }
         self.dirty_engines.insert(id.clone());

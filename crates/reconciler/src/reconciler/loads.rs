@@ -99,6 +99,10 @@ impl Reconciler {
     pub(super) fn start_load(&mut self, now: Timestamp, id: &EngineId) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         if let Some(op) = &engine.loading {
+            let stalled = op.since + self.config.stalled_after;
+            if stalled > now {
+                self.timers.wake(Wake::Engine(id.clone()), stalled);
+            }
             if op.unknown {
                 self.settle_unknown_load(now, id);
             }
@@ -250,6 +254,12 @@ impl Reconciler {
                 // A path missing among its files may be put there; anything else takes a new life or another object.
                 let until = (fault.scope == Scope::EngineFiles).then(|| now + self.config.refusal_retry);
                 self.hold(&key, id, Hold::Refused { until, fault: fault.clone() });
+                if fault.reason == NAME_TAKEN
+                    && let Some(engine) = self.engines.get_mut(id)
+                {
+                    // It holds something under the name that was not known: a listing says what.
+                    engine.listing.due = now;
+                }
                 self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
                 self.log("Error loading adapter", &key, id, Some(&fault));
             }
@@ -265,6 +275,16 @@ impl Reconciler {
                 self.log("Error loading adapter", &key, id, Some(&fault));
                 self.artifact_refused(now, &key, fault);
             }
+        }
+    }
+
+    /// The name is free again: what was refused because it was taken may be tried.
+    pub(super) fn name_freed(&mut self, key: &AdapterKey, id: &EngineId) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        let Some(replica) = adapter.replicas.get_mut(id) else { return };
+        if replica.hold.as_ref().is_some_and(|hold| hold.fault().reason == NAME_TAKEN) {
+            replica.hold = None;
+            adapter.needs_placement = true;
         }
     }
 
@@ -288,3 +308,6 @@ impl Reconciler {
         self.effects.push(Effect::Log(LogLine { message, adapter: key.clone(), engines: vec![id.clone()], error }));
     }
 }
+
+/// The reason of an engine's refusal where it holds the name from another root.
+const NAME_TAKEN: &str = "NameTaken";

@@ -82,7 +82,7 @@ impl Reconciler {
             self.objects.get(&key).map(|object| object.adapters.clone()).into_iter().flatten().collect();
         for adapter in affected {
             if deleting || gone.contains(&adapter) {
-                self.adapter_unwanted(now, &adapter);
+                self.adapter_unwanted(&adapter);
             }
             self.dirty_adapters.insert(adapter);
         }
@@ -134,13 +134,12 @@ impl Reconciler {
         let Some(object) = self.objects.get_mut(key) else { return };
         object.deleting.get_or_insert(now);
         for adapter in object.adapters.clone() {
-            self.adapter_unwanted(now, &adapter);
+            self.adapter_unwanted(&adapter);
         }
         self.dirty_objects.insert(key.clone());
     }
 
-    fn adapter_unwanted(&mut self, now: Timestamp, key: &AdapterKey) {
-        let bound = self.deletion_bound();
+    fn adapter_unwanted(&mut self, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         if adapter.deleting {
             return;
@@ -148,7 +147,6 @@ impl Reconciler {
         adapter.deleting = true;
         adapter.needs_placement = true;
         self.dirty_adapters.insert(key.clone());
-        self.timers.wake(Wake::Adapter(key.clone()), now + bound);
         self.effects.push(Effect::Retract(key.clone()));
     }
 
@@ -163,7 +161,8 @@ impl Reconciler {
             return;
         }
         let since = self.objects.get(&key.object).and_then(|object| object.deleting);
-        let overdue = since.is_some_and(|since| since + self.deletion_bound() <= now);
+        let bound = since.map(|since| since + self.deletion_bound());
+        let overdue = bound.is_some_and(|bound| bound <= now);
         let held = adapter.matching.union(&adapter.surplus).any(|id| {
             self.engines.get(id).is_some_and(|engine| {
                 let ours = engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.is_ours(root));
@@ -172,6 +171,9 @@ impl Reconciler {
             })
         });
         if held && !overdue {
+            if let Some(bound) = bound {
+                self.timers.wake(Wake::Adapter(key.clone()), bound);
+            }
             return;
         }
         self.forget_adapter(now, key);
@@ -273,7 +275,12 @@ impl Reconciler {
     pub(super) fn say_unsaid(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(object) = self.objects.get_mut(key) else { return };
         let budget = &mut object.events;
-        if budget.unsaid == 0 || now.since(budget.since) < EVENT_WINDOW {
+        if budget.unsaid == 0 {
+            return;
+        }
+        let end = budget.since + EVENT_WINDOW;
+        if now < end {
+            self.timers.wake(Wake::Object(key.clone()), end);
             return;
         }
         let message = format!("{} more events in the last minute are not shown", budget.unsaid);

@@ -16,7 +16,13 @@ impl Reconciler {
     pub(super) fn step_resolve(&mut self, now: Timestamp, key: &AdapterKey) {
         let wins = self.has_its_name(key);
         let Some(adapter) = self.adapters.get_mut(key) else { return };
-        if adapter.deleting || !wins || !adapter.needs_resolving(now) {
+        if adapter.deleting || !wins {
+            return;
+        }
+        if !adapter.needs_resolving(now) {
+            if let Some((_, until)) = adapter.resolve_wait.filter(|(_, until)| *until > now) {
+                self.timers.wake(Wake::Adapter(key.clone()), until);
+            }
             return;
         }
         adapter.resolving = Some(adapter.spec.generation);
@@ -111,6 +117,9 @@ impl Reconciler {
         if adapter.trouble.as_ref().is_some_and(|trouble| trouble.retry_at <= now) {
             adapter.trouble = None;
             adapter.needs_placement = true;
+        }
+        if let Some(trouble) = &adapter.trouble {
+            self.timers.wake(Wake::Adapter(key.clone()), trouble.retry_at);
         }
         adapter.trouble.is_some()
     }
