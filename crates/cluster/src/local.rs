@@ -31,7 +31,7 @@ use longshore_api::status::ModelAdapterStatus;
 use longshore_artifacts::Artifacts;
 use longshore_engine::{BaseUrl, Engine, Vllm, VllmConfig};
 use longshore_reconciler::{Config, Reconciler};
-use longshore_types::{Fault, ObjectKey, Scope};
+use longshore_types::{EngineKind, Fault, ObjectKey, Scope, Secret};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -70,6 +70,7 @@ pub trait Connect: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct ConnectVllm {
     client: reqwest::Client,
+    key: Option<Secret>,
 }
 
 impl ConnectVllm {
@@ -79,16 +80,26 @@ impl ConnectVllm {
     /// As [`longshore_engine::http_client`]: where the process has installed no TLS provider, or the system gives no
     /// certificates.
     pub fn new() -> Result<Self, longshore_engine::Error> {
-        Ok(Self { client: longshore_engine::http_client()? })
+        Ok(Self { client: longshore_engine::http_client()?, key: None })
+    }
+
+    /// The bearer token of engines that have none of their own.
+    #[must_use]
+    pub fn with_key(self, key: Secret) -> Self {
+        Self { key: Some(key), ..self }
     }
 }
 
 impl Connect for ConnectVllm {
     fn connect(&self, config: &EngineConfig) -> Result<Arc<dyn Engine>, Fault> {
+        if config.kind == EngineKind::Sglang {
+            let message = format!("{} is SGLang, which is not spoken yet: take it out", config.name);
+            return Err(Fault::new(Scope::Engine, "UnsupportedEngine", message));
+        }
         let wrong = |error: longshore_engine::Error| Fault::new(Scope::Engine, error.reason(), error.to_string());
         let base_url: BaseUrl = config.url().parse().map_err(wrong)?;
-        let vllm = VllmConfig { api_key: config.api_key.clone(), ..VllmConfig::new(base_url) };
-        Ok(Arc::new(Vllm::new(self.client.clone(), vllm)))
+        let api_key = config.api_key.clone().or_else(|| self.key.clone());
+        Ok(Arc::new(Vllm::new(self.client.clone(), VllmConfig { api_key, ..VllmConfig::new(base_url) })))
     }
 }
 

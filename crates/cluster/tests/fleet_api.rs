@@ -1,5 +1,7 @@
 //! The fleet API as its clients see it, in process.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,9 +25,11 @@ struct Fleet {
 fn fleet() -> Fleet {
     let store = Arc::new(FleetStore::new());
     let (sender, demand) = mpsc::channel(1);
-    for (namespace, name, base, phase) in
-        [("default", "sql", "tiny", "Running"), ("default", "code", "tiny", "Failed"), ("team-b", "sql", "big", "Running")]
-    {
+    for (namespace, name, base, phase) in [
+        ("default", "sql", "tiny", "Running"),
+        ("default", "code", "tiny", "Failed"),
+        ("team-b", "sql", "big", "Running"),
+    ] {
         store.put_adapter(adapter(namespace, name, base, phase));
     }
     store.put_engine(Engine { engine: "127.0.0.1:8001".into(), namespace: "default".into(), ..Engine::default() });

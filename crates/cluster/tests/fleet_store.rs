@@ -1,5 +1,7 @@
 //! The store and its watchers, without HTTP.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
+
 use futures::FutureExt;
 use longshore_api::fleet::{Adapter, Gone};
 use longshore_cluster::fleet::{FleetStore, Subscription, Update};
@@ -32,8 +34,7 @@ fn objects_are_ordered_by_namespace_and_name() {
     for (namespace, name) in [("b", "a"), ("a", "z"), ("a", "b")] {
         assert!(store.put_adapter(adapter(namespace, name, "Pending")));
     }
-    let names: Vec<_> =
-        store.adapters().items.iter().map(|item| format!("{}/{}", item.namespace, item.name)).collect();
+    let names: Vec<_> = store.adapters().items.iter().map(|item| format!("{}/{}", item.namespace, item.name)).collect();
     assert_eq!(names, ["a/b", "a/z", "b/a"]);
 }
 

@@ -88,6 +88,11 @@ impl Problem {
         Self { param: Some("model"), ..Self::new(StatusCode::NOT_FOUND, "model_not_found", message) }
     }
 
+    /// No table has come yet: whether the model exists is not known.
+    pub(crate) fn nothing_known() -> Self {
+        Self::later("router_not_ready", "1", "This router does not know yet which models there are.")
+    }
+
     pub(crate) fn ambiguous(name: &str) -> Self {
         let name = shown(name);
         let message = format!("Several namespaces have a model `{name}`: write `<namespace>/{name}`.");

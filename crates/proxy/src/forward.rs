@@ -17,7 +17,7 @@ use crate::body::{self, ProxyBody};
 use crate::headers::{SERVED_BY, for_engine};
 use crate::identity::Identity;
 use crate::inflight::Guard;
-use crate::metrics::{Hold, Observation, Retry};
+use crate::metrics::{Held, Hold, Observation, Retry};
 use crate::paths::{Form, with_query};
 use crate::upstream::Outcome;
 use crate::{Missing, Proxy};
@@ -69,21 +69,28 @@ impl Proxy {
         let mut tried = BTreeSet::new();
         let mut failed: Option<(Retry, String)> = None;
         let mut held_until = None;
+        let mut hold: Option<Held> = None;
         let mut attempts = 0;
         loop {
-            let admitted = match self.admit(&mut tables, &field, &tried, observation)? {
+            let admission = self.admit(&mut tables, &field, &tried, observation);
+            if !matches!(admission, Ok(Admission::Wait(_)))
+                && let Some(hold) = hold.take()
+            {
+                hold.ended(Hold::Released);
+            }
+            let admitted = match admission? {
                 Admission::Go(admitted) if attempts < config.max_attempts => *admitted,
                 Admission::Go(_) | Admission::Exhausted => {
                     return Err(Problem::unavailable(field.name(), failed.as_ref().map(|(_, what)| what.as_str())));
                 }
                 Admission::Wait(route) => {
                     let until = *held_until.get_or_insert_with(|| Instant::now() + config.swap_hold);
-                    let changed = timeout_at(until, tables.changed()).await;
-                    let released = matches!(changed, Ok(Ok(())));
-                    self.0.metrics.held(observation.label(), if released { Hold::Released } else { Hold::Expired });
-                    if !released {
+                    let waiting = hold.take().unwrap_or_else(|| Held::begin(&self.0.metrics, observation.label()));
+                    if !matches!(timeout_at(until, tables.changed()).await, Ok(Ok(()))) {
+                        waiting.ended(Hold::Expired);
                         return Err(Problem::swapping(&route));
                     }
+                    hold = Some(waiting);
                     // After a change-over the same engine has the adapter anew. What lacked it is still distrusted.
                     tried.clear();
                     continue;
@@ -142,6 +149,7 @@ impl Proxy {
                     return Ok(Admission::Wait(route.clone()));
                 }
                 Resolution::Unknown => return Err(Problem::unknown_model(field.name())),
+                Resolution::NotKnownYet => return Err(Problem::nothing_known()),
                 Resolution::Ambiguous(_) => return Err(Problem::ambiguous(field.name())),
             };
             match &whom {

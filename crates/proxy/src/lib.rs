@@ -50,4 +50,4 @@ pub use config::ProxyConfig;
 pub use corrections::Missing;
 pub use inflight::InFlight;
 pub use proxy::Proxy;
-pub use source::{Controller, FleetConfig, FleetSource, InvalidController, SourceStatus, table_from_fleet};
+pub use source::{Controller, FleetConfig, FleetSource, InvalidController, SourceStatus, Token, table_from_fleet};

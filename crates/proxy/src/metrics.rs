@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,10 +68,12 @@ pub(crate) enum Retry {
 /// How a wait for a change-over ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Hold {
-    /// The table changed in time.
+    /// The table said in time what is to be done.
     Released,
     /// It did not.
     Expired,
+    /// The client did not wait for it.
+    Gone,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +110,8 @@ struct Inner {
     duration: Family<ByAdapter, Histogram, fn() -> Histogram>,
     retries: Family<ByReason, Counter>,
     holds: Family<ByOutcome, Counter>,
+    /// Requests that wait now.
+    waiting: AtomicU64,
     adapters: Mutex<BTreeSet<Arc<str>>>,
     table_changed: Mutex<Instant>,
 }
@@ -119,6 +124,7 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds),
             retries: Family::default(),
             holds: Family::default(),
+            waiting: AtomicU64::new(0),
             adapters: Mutex::default(),
             table_changed: Mutex::new(Instant::now()),
         }))
@@ -161,10 +167,6 @@ impl Metrics {
         self.0.retries.get_or_create(&ByReason { adapter: adapter.clone(), reason }).inc();
     }
 
-    pub(crate) fn held(&self, adapter: &Arc<str>, outcome: Hold) {
-        self.0.holds.get_or_create(&ByOutcome { adapter: adapter.clone(), outcome }).inc();
-    }
-
     /// A new table is there: series of adapters that it does not have make room for others.
     pub(crate) fn table_changed(&self, table: &Table) {
         *self.0.table_changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -189,7 +191,7 @@ impl Metrics {
         for reason in [Retry::Connect, Retry::Status, Retry::Missing] {
             self.0.retries.remove(&ByReason { adapter: adapter.clone(), reason });
         }
-        for outcome in [Hold::Released, Hold::Expired] {
+        for outcome in [Hold::Released, Hold::Expired, Hold::Gone] {
             self.0.holds.remove(&ByOutcome { adapter: adapter.clone(), outcome });
         }
     }
@@ -261,6 +263,35 @@ impl fmt::Debug for Observation {
     }
 }
 
+/// One request that waits for a change-over. It is counted when this is dropped: as given up by the client, unless
+/// something else was said.
+#[derive(Debug)]
+pub(crate) struct Held {
+    metrics: Metrics,
+    adapter: Arc<str>,
+    outcome: Hold,
+}
+
+impl Held {
+    pub(crate) fn begin(metrics: &Metrics, adapter: &Arc<str>) -> Self {
+        metrics.0.waiting.fetch_add(1, Ordering::Relaxed);
+        Self { metrics: metrics.clone(), adapter: adapter.clone(), outcome: Hold::Gone }
+    }
+
+    /// The wait has ended like this.
+    pub(crate) fn ended(mut self, outcome: Hold) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let by = ByOutcome { adapter: self.adapter.clone(), outcome: self.outcome };
+        self.metrics.0.holds.get_or_create(&by).inc();
+        self.metrics.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What is looked up when it is asked for.
 #[derive(Debug)]
 struct Scraped {
@@ -289,6 +320,8 @@ impl Collector for Scraped {
         let age = self.metrics.0.table_changed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         gauge(&mut encoder, "table_base_models", "Base models in the routing table", table.bases().count() as u64)?;
         gauge(&mut encoder, "table_age_seconds", "Time since the routing table last changed", rounded(age))?;
+        let waiting = self.metrics.0.waiting.load(Ordering::Relaxed);
+        gauge(&mut encoder, "requests_waiting", "Requests that wait for an adapter to be changed over", waiting)?;
         gauge(&mut encoder, "requests_in_flight", "Requests under way", self.in_flight.total())?;
         let mut family = encoder.encode_descriptor(
             "adapter_requests_in_flight",

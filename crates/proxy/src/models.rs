@@ -33,14 +33,21 @@ fn entry<'a>(model: &'a Model<'_>, created: u64) -> Entry<'a> {
 }
 
 /// Everything that can be asked for now.
-pub(crate) fn list(table: &Table) -> Response<ProxyBody> {
+pub(crate) fn list(table: &Table) -> Result<Response<ProxyBody>, Problem> {
+    if !table.is_known() {
+        return Err(Problem::nothing_known());
+    }
     let models: Vec<_> = table.models().collect();
     let created = now();
-    json(StatusCode::OK, &List { object: "list", data: models.iter().map(|model| entry(model, created)).collect() })
+    let data = models.iter().map(|model| entry(model, created)).collect();
+    Ok(json(StatusCode::OK, &List { object: "list", data }))
 }
 
 /// One model that can be asked for now.
 pub(crate) fn one(table: &Table, id: &str) -> Result<Response<ProxyBody>, Problem> {
+    if !table.is_known() {
+        return Err(Problem::nothing_known());
+    }
     let model = table.model(id).ok_or_else(|| Problem::unknown_model(id))?;
     Ok(json(StatusCode::OK, &entry(&model, now())))
 }

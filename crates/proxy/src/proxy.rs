@@ -100,7 +100,7 @@ impl Proxy {
             Target::Engine(path, form) => self.forward(&head, body, path, form, identity, observation).await,
             Target::Models => {
                 observation.class(Class::Ok);
-                Ok(models::list(&self.0.tables.borrow()))
+                models::list(&self.0.tables.borrow())
             }
             Target::Model(id) => {
                 observation.class(Class::Ok);

@@ -9,5 +9,5 @@ mod status;
 
 pub use fleet::table_from_fleet;
 pub use follow::{FleetConfig, FleetSource};
-pub use http_client::{Controller, InvalidController};
+pub use http_client::{Controller, InvalidController, Token};
 pub use status::SourceStatus;

@@ -24,6 +24,9 @@ use crate::metrics::Retry;
 const MAX_INSPECTED: usize = 192 * 1024;
 /// And for this long; then it is passed on as it is.
 const INSPECT_WITHIN: Duration = Duration::from_secs(5);
+/// uvicorn, which vLLM and SGLang answer with, closes a connection that has been idle for 5 s. One that is about to be
+/// closed is not used again: a request that meets the end of its connection may or may not have begun.
+const IDLE: Duration = Duration::from_secs(4);
 /// A peer that vanished without a word is noticed after idle + 3 probes, so that its requests do not wait for ever.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBE: Duration = Duration::from_secs(5);
@@ -56,6 +59,7 @@ impl Upstream {
         connector.set_keepalive_retries(Some(3));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
             .timer(TokioTimer::new())
             .build(connector);
         Self { client, answer_timeout: config.answer_timeout }

@@ -9,14 +9,15 @@
 //! what is done with a choice is in `longshore-proxy`.
 //!
 //! ```
-//! use longshore_routing::{ModelField, Resolution, Table};
+//! use longshore_routing::{ModelField, Resolution, Route, Table};
 //!
 //! let body = br#"{"messages": [{"role": "user", "content": "{\"model\": \"other\"}"}], "model": "sql-v1"}"#;
 //! let model = ModelField::in_json(body)?;
 //! assert_eq!(model.name(), "sql-v1");
 //!
-//! // Nothing is declared, so nothing is known by that name.
-//! assert!(matches!(Table::default().resolve(model.name()), Resolution::Unknown));
+//! // A fleet without adapters and engines.
+//! let table = Table::new(Vec::<Route>::new(), []);
+//! assert!(matches!(table.resolve(model.name()), Resolution::Unknown));
 //! # Ok::<(), longshore_routing::ModelError>(())
 //! ```
 

@@ -18,8 +18,12 @@ use crate::{BaseRoute, Endpoint, NotReady, Route, RouteState};
 ///
 /// A bare name that several namespaces have is [`Resolution::Ambiguous`], even when only one of them is ready:
 /// otherwise an engine's restart in one namespace would hand its requests to another.
+///
+/// The default is the table of somebody who has heard nothing yet: there every name is [`Resolution::NotKnownYet`], which
+/// is not the same as [`Resolution::Unknown`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
+    known: bool,
     adapters: BTreeMap<AdapterName, BTreeMap<Namespace, Arc<Route>>>,
     bases: BTreeMap<BaseModel, BTreeMap<Namespace, Arc<BaseRoute>>>,
 }
@@ -47,6 +51,8 @@ pub enum Resolution<'a> {
     Swapping(&'a Arc<Route>),
     /// Nothing is known by that name.
     Unknown,
+    /// Nothing is known at all yet.
+    NotKnownYet,
     /// Several namespaces have the name.
     Ambiguous(Vec<&'a Namespace>),
 }
@@ -72,7 +78,7 @@ impl Table {
         adapters: impl IntoIterator<Item = impl Into<Arc<Route>>>,
         bases: impl IntoIterator<Item = BaseRoute>,
     ) -> Self {
-        let mut table = Self::default();
+        let mut table = Self { known: true, ..Self::default() };
         for route in adapters {
             let route = with_endpoints_or_not_ready(route.into());
             let by_namespace = table.adapters.entry(route.name.clone()).or_default();
@@ -98,8 +104,16 @@ impl Table {
         table
     }
 
+    /// Whether anything has been heard yet.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// What `model` means.
     pub fn resolve(&self, model: &str) -> Resolution<'_> {
+        if !self.known {
+            return Resolution::NotKnownYet;
+        }
         if let Some(by_namespace) = self.bases.get(model) {
             return match only(by_namespace) {
                 Ok(base) => Resolution::Base(base),

@@ -2,6 +2,8 @@
 //!
 //! - [`SimEngine`] answers over HTTP as vLLM does, in the words of two of its versions, and can be made to fail.
 //! - [`adapters`] makes tiny LoRA adapters, valid and broken, without Python.
+//! - [`contract`] is one suite of probes for the simulated engine and for real ones: where they differ, it finds it.
+//! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
 //! - [`tiny`] is the base model that they are made for.
 //!
 //! This crate deliberately decides nothing and is never part of a deployment; only `longshore up --simulate` and tests
@@ -20,6 +22,8 @@
 //! ```
 
 pub mod adapters;
+pub mod contract;
+pub mod real;
 mod sim;
 pub mod tiny;
 

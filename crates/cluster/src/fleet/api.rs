@@ -145,7 +145,8 @@ async fn report_demand(
         Namespace::new(namespace).map_err(|error| ApiError::bad_request(error.to_string()))?;
         AdapterName::new(name).map_err(|error| ApiError::bad_request(error.to_string()))?;
     }
-    let full = |_| ApiError::unavailable("too many reports are waiting; they are worth nothing later, so drop this one");
+    let full =
+        |_| ApiError::unavailable("too many reports are waiting; they are worth nothing later, so drop this one");
     api.demand.try_send(demand).map_err(full)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -162,8 +163,7 @@ fn one<T: Item>(
     name: &str,
     namespace: Option<&str>,
 ) -> Result<(String, Arc<T>), ApiError> {
-    let wanted =
-        |item: &Arc<T>| item.name() == name && namespace.is_none_or(|namespace| item.namespace() == namespace);
+    let wanted = |item: &Arc<T>| item.name() == name && namespace.is_none_or(|namespace| item.namespace() == namespace);
     let mut found: Vec<_> = all.items.into_iter().filter(wanted).collect();
     match (found.pop(), found.as_slice()) {
         (Some(item), []) => Ok((all.revision, item)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use longshore_api::fleet::Demand;
 use longshore_api::status::ModelAdapterStatus;
-use longshore_reconciler::{Fact, Route};
+use longshore_reconciler::Fact;
 use longshore_types::{AdapterKey, AdapterName, EngineId, Namespace, ObjectKey, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -73,7 +73,6 @@ pub(super) struct Actor<B> {
     /// Fetches under way and watches of what was fetched, by adapter.
     resolving: BTreeMap<AdapterKey, Resolving>,
     tickets: u64,
-    routes: BTreeMap<AdapterKey, Route>,
     /// Facts that effects were answered with on the spot.
     answers: VecDeque<Fact>,
     /// Fetched files that the reconciler pins when it next decides.
@@ -115,7 +114,6 @@ impl<B: Brain> Actor<B> {
             roots: BTreeMap::new(),
             resolving: BTreeMap::new(),
             tickets: 0,
-            routes: BTreeMap::new(),
             answers: VecDeque::new(),
             holds: Vec::new(),
             read_at: None,
@@ -182,9 +180,8 @@ impl<B: Brain> Actor<B> {
     fn settle(&mut self) {
         self.check_synced();
         let now = self.now();
-        for effect in self.brain.decide(now) {
-            self.perform(effect);
-        }
+        let effects = self.brain.decide(now);
+        self.perform(effects);
         // By now the reconciler has pinned what it was told of.
         self.holds.clear();
         let waited = self.read_at.is_some_and(|read| read.elapsed() >= OPEN_AFTER);
@@ -225,7 +222,8 @@ impl<B: Brain> Actor<B> {
     /// Routers met engines that lack an adapter. Only what could be true is passed on.
     fn demanded(&mut self, demand: Demand) {
         for missing in demand.missing {
-            let (Ok(namespace), Ok(name)) = (Namespace::new(&missing.namespace), AdapterName::new(&missing.name)) else {
+            let (Ok(namespace), Ok(name)) = (Namespace::new(&missing.namespace), AdapterName::new(&missing.name))
+            else {
                 continue;
             };
             let engine = EngineId::new(namespace, &missing.pod);

@@ -9,6 +9,7 @@ pub(super) trait Brain: Send + 'static {
     fn observe(&mut self, now: Timestamp, fact: Fact);
     fn decide(&mut self, now: Timestamp) -> Vec<Effect>;
     fn wake_at(&self) -> Option<Timestamp>;
+    /// With the endpoints of the route that was sent out last.
     fn adapter(&self, key: &AdapterKey) -> Option<fleet::Adapter>;
     fn engine(&self, id: &EngineId) -> Option<fleet::Engine>;
 }

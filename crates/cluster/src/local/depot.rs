@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_artifacts::{Fingerprint, StoreView};
-use longshore_types::{ArtifactUrl, Digest, EngineId, Fault};
+use longshore_types::{ArtifactUrl, Digest, EngineId, Fault, Scope};
 
 /// Where adapter files come from and lie.
 #[async_trait]
@@ -94,7 +94,8 @@ impl Files {
 
     /// Fetches, and keeps what was fetched from being taken out until the [`Hold`] is dropped.
     pub(super) async fn fetch(&self, url: &ArtifactUrl, pinned: Option<Digest>) -> Result<(Stored, Hold), Fault> {
-        loop {
+        // Twice in a row is more bad luck than anybody has: then the store is not what it says.
+        for _ in 0..3 {
             let stored = self.depot.fetch(url, pinned).await?;
             let gate = self.gate.lock().await;
             let hold = Hold::new(self.kept.clone(), stored.digest);
@@ -104,6 +105,9 @@ impl Files {
                 return Ok((stored, hold));
             }
         }
+        let message =
+            format!("{url} was fetched, but its files are not in the store: does something else clean it up?");
+        Err(Fault::new(Scope::Transient, "StoreFailed", message))
     }
 
     /// Takes the files of `digest` out of the store unless somebody needs them; whether it did.
@@ -191,7 +195,7 @@ pub(super) mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use longshore_types::{Namespace, Scope};
+    use longshore_types::Namespace;
     use tokio::sync::Notify;
 
     use super::*;

@@ -230,14 +230,15 @@ pub fn read_key_file(path: &Path) -> io::Result<Secret> {
 ///
 /// # Errors
 /// The problem, where the file is no list at all.
-pub(super) fn parse_list(path: &Path, text: &str) -> Result<(Vec<EngineConfig>, Vec<Problem>), Problem> {
+pub(super) fn parse_list(path: &Path, text: &str) -> Result<(Vec<EngineConfig>, Vec<Problem>), Box<Problem>> {
     const REASON: &str = "InvalidEngine";
     // A file with nothing but comments is an empty list.
     let entries: Option<Vec<Spanned<Entry>>> = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().and_then(|location| usize::try_from(location.line()).ok()).filter(|line| *line > 0);
         let words = error.without_snippet().to_string();
         let words = words.lines().next().unwrap_or("not a list").to_owned();
-        Problem::file(path, REASON, format!("{words}; expected a list of engines, each with a url")).at(line)
+        let message = format!("{words}; expected a list of engines, each with a url");
+        Box::new(Problem::file(path, REASON, message).at(line))
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let (mut engines, mut problems): (Vec<EngineConfig>, _) = (Vec::new(), Vec::new());

@@ -12,11 +12,18 @@ use longshore_types::{BaseModel, Boot, EngineId, Fault, LoadSignals, Root, Scope
 use tokio::time::timeout;
 
 use super::depot::Paths;
+use crate::fleet::FleetStore;
 
 /// Who knows which adapters requests are under way for. The local router does, which an engine's own metrics lag behind.
 pub trait InFlight: Send + Sync + 'static {
     /// The names in requests that have been sent to `engine` and are not answered in full.
     fn active_on(&self, engine: &EngineId) -> BTreeSet<Arc<str>>;
+
+    /// What routers see has changed. Called before the reconciler is told that it was published, so that whoever takes it
+    /// over here and now never sends a request by a route that the reconciler takes for withdrawn (I1, I5).
+    fn fleet_changed(&self, fleet: &FleetStore) {
+        let _ = fleet;
+    }
 }
 
 /// Nobody routes here.
@@ -130,7 +137,9 @@ impl Link {
         let residents = models.adapters.iter();
         Listing {
             boot: signals.boot,
-            residents: residents.map(|model| ResidentSeen { name: model.id.as_str().into(), root: root(&model.root) }).collect(),
+            residents: residents
+                .map(|model| ResidentSeen { name: model.id.as_str().into(), root: root(&model.root) })
+                .collect(),
             base_models: models.base.iter().filter_map(|model| BaseModel::new(&model.id).ok()).collect(),
             load: self.busy(signals.load),
         }
@@ -292,10 +301,14 @@ mod tests {
         let inline = Some(EngineKey::Inline(Secret::new("hunter2")));
         link.load(&load(&boot, Root::Other("/a".into()), inline.clone())).await.unwrap();
         link.unload(&unload(&boot, inline)).await.unwrap();
-        let keys: Vec<_> = engine.calls().into_iter().filter_map(|call| match call {
-            FakeCall::Load { key, .. } | FakeCall::Unload { key, .. } => key,
-            _ => None,
-        }).collect();
+        let keys: Vec<_> = engine
+            .calls()
+            .into_iter()
+            .filter_map(|call| match call {
+                FakeCall::Load { key, .. } | FakeCall::Unload { key, .. } => key,
+                _ => None,
+            })
+            .collect();
         assert_eq!(keys, [Secret::new("hunter2"), Secret::new("hunter2")]);
         let reference = Some(EngineKey::Secret { name: "keys".into(), key: "vllm".into() });
         let fault = link.load(&load(&boot, Root::Other("/b".into()), reference)).await.unwrap_err();
@@ -351,6 +364,9 @@ mod tests {
             link.load(&load(&boot, Root::Other("/a".into()), None)).await.unwrap_err(),
             link.unload(&unload(&boot, None)).await.unwrap_err(),
         ];
-        assert_eq!(faults.map(|fault| fault.scope), [Scope::Transient, Scope::Transient, Scope::Unknown, Scope::Unknown]);
+        assert_eq!(
+            faults.map(|fault| fault.scope),
+            [Scope::Transient, Scope::Transient, Scope::Unknown, Scope::Unknown]
+        );
     }
 }

@@ -81,7 +81,9 @@ impl Manifests {
             self.files.entry(path.to_owned()).or_insert(File { seen, documents: Vec::new(), problems: Vec::new() });
         if !problems.is_empty() {
             let kept = std::mem::take(&mut file.documents);
-            documents.extend(kept.into_iter().filter(|old| documents.iter().all(|new| new.key != old.key)).collect::<Vec<_>>());
+            documents.extend(
+                kept.into_iter().filter(|old| documents.iter().all(|new| new.key != old.key)).collect::<Vec<_>>(),
+            );
         }
         file.documents = documents;
         file.problems = problems;

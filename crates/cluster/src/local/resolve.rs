@@ -16,12 +16,7 @@ use super::inbox::{Answer, Input, Owed};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Resolves `spec` and then watches its files until they change or the task is stopped.
-pub(super) async fn resolve(
-    spec: AdapterSpec,
-    ticket: u64,
-    files: Files,
-    inbox: mpsc::UnboundedSender<Input>,
-) {
+pub(super) async fn resolve(spec: AdapterSpec, ticket: u64, files: Files, inbox: mpsc::UnboundedSender<Input>) {
     let (adapter, url) = (spec.key.clone(), spec.artifact.clone());
     let owed = {
         let fault = Fault::new(Scope::Transient, "Abandoned", format!("fetching {url} ended without a result"));

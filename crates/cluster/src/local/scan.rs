@@ -42,7 +42,7 @@ pub(super) struct Scan {
 pub(super) struct EnginesFile {
     pub path: PathBuf,
     /// The engines that it lists, and what is wrong with entries of it; or what is wrong with all of it.
-    pub listed: Result<(Vec<EngineConfig>, Vec<Problem>), Problem>,
+    pub listed: Result<(Vec<EngineConfig>, Vec<Problem>), Box<Problem>>,
 }
 
 impl Scan {
@@ -148,7 +148,8 @@ impl Scanner {
 }
 
 fn look_at_engines(path: &Path, known: &mut Known, first: bool) -> Option<EnginesFile> {
-    let unreadable = |error: &io::Error| Problem::file(path, "Unreadable", format!("cannot be read: {error}"));
+    let unreadable =
+        |error: &io::Error| Box::new(Problem::file(path, "Unreadable", format!("cannot be read: {error}")));
     let listed = match fs::metadata(path) {
         Ok(metadata) => {
             let text = known.take(path, &metadata, first)?;

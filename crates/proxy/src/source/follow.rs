@@ -10,12 +10,12 @@ use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use longshore_api::fleet;
 use longshore_routing::Table;
-use longshore_types::{Namespace, Secret};
+use longshore_types::Namespace;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::http_client::{Controller, HttpClient, HttpError};
+use super::http_client::{Controller, HttpClient, HttpError, Token};
 use super::sse::{Parser, TooLong};
 use super::state::{Change, NotUnderstood, State};
 use super::status::{SourceStatus, Stream};
@@ -37,7 +37,7 @@ pub struct FleetConfig {
     /// Where it is.
     pub controller: Controller,
     /// What to show it, where it asks for that.
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
     /// The namespaces to serve; all that it shows where this is empty.
     pub namespaces: BTreeSet<Namespace>,
     /// What this router calls itself in its reports.
@@ -84,7 +84,7 @@ impl FleetSource {
     /// A source that follows nothing until it is run.
     pub fn new(config: FleetConfig) -> Self {
         Self {
-            client: HttpClient::new(config.controller.clone(), config.token.as_ref()),
+            client: HttpClient::new(config.controller.clone(), config.token.clone()),
             tables: watch::Sender::new(Arc::new(Table::default())),
             synced: watch::Sender::new(false),
             missing: mpsc::channel(MAX_REPORTS),

@@ -1,6 +1,8 @@
 //! Requests to a controller.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,12 +61,21 @@ impl fmt::Display for Controller {
     }
 }
 
+/// What is shown to a controller that asks who is there.
+#[derive(Clone, Debug)]
+pub enum Token {
+    /// This one.
+    Fixed(Secret),
+    /// The one in this file, read anew for each connection: the tokens of ServiceAccounts are replaced every hour.
+    File(PathBuf),
+}
+
 /// Talks to one controller.
 #[derive(Clone, Debug)]
 pub(super) struct HttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
     controller: Controller,
-    authorization: Option<HeaderValue>,
+    token: Option<Token>,
 }
 
 /// What went wrong on the way.
@@ -73,24 +84,40 @@ pub(super) enum HttpError {
     /// The request could not be made up.
     #[error("the request could not be made")]
     Request(#[from] http::Error),
+    /// The file with the token could not be read.
+    #[error("the token in {} cannot be read", path.display())]
+    NoToken { path: PathBuf, source: io::Error },
+    /// The token has characters that no header can carry.
+    #[error("the token is not a line of plain characters")]
+    BadToken,
     /// There was no answer.
     #[error("the controller does not answer")]
     NoAnswer(#[from] hyper_util::client::legacy::Error),
 }
 
 impl HttpClient {
-    pub(super) fn new(controller: Controller, token: Option<&Secret>) -> Self {
+    pub(super) fn new(controller: Controller, token: Option<Token>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        // A token that no header can carry is one that no server can have given out; it is answered as a wrong one.
-        let authorization = token.and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.expose())).ok());
-        let authorization = authorization.map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
-        Self { client, controller, authorization }
+        Self { client, controller, token }
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, HttpError> {
+        let read;
+        let token = match &self.token {
+            None => return Ok(None),
+            Some(Token::Fixed(token)) => token.expose(),
+            Some(Token::File(path)) => {
+                let no_token = |source| HttpError::NoToken { path: path.clone(), source };
+                read = tokio::fs::read_to_string(path).await.map_err(no_token)?;
+                read.trim()
+            }
+        };
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| HttpError::BadToken)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 
     /// Sends one request. `path` begins with `/v1`.
@@ -111,7 +138,7 @@ impl HttpClient {
         for (name, value) in headers {
             request = request.header(name, *value);
         }
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = self.authorization().await? {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         Ok(self.client.request(request.body(Full::new(body))?).await?)
@@ -140,7 +167,16 @@ mod tests {
     fn i8_a_password_is_refused_and_not_shown() {
         let error = "http://user:hunter2@controller:9090".parse::<Controller>().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(&Secret::new("hunter2")));
+        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::Fixed(Secret::new("hunter2"))));
         assert!(!format!("{client:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn i8_a_token_that_cannot_be_sent_is_not_shown_in_the_error() {
+        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::Fixed(Secret::new("hunter2\n"))));
+        let error = client.authorization().await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::File("/nowhere/token".into())));
+        assert_eq!(client.authorization().await.unwrap_err().to_string(), "the token in /nowhere/token cannot be read");
     }
 }

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use longshore_types::AdapterName;
 
 use super::support::*;
 
@@ -15,16 +17,19 @@ async fn a_request_counts_from_before_it_is_sent_until_its_answer_has_ended() {
     })
     .await;
     let router = Router::start(table(vec![on("sql", &[&engine])], Vec::new())).await;
-    let (id, sql) = (engine.endpoint().engine, "sql".parse().unwrap());
+    let (id, sql): (_, AdapterName) = (engine.endpoint().engine, "sql".parse().unwrap());
     let in_flight = router.proxy.in_flight().clone();
-    let (answered, ()) = tokio::join!(router.ask("sql"), async {
-        engine.asked().await;
-        assert_eq!(in_flight.of_adapter(&id, &sql), 1);
-        chunks.send("x").unwrap();
-        assert_eq!(in_flight.active_on(&id).len(), 1);
-        drop(chunks);
-    });
-    assert_eq!(answered.text(), "x");
+    let request = router.request(Method::POST, "/v1/completions").body(Full::new(asking("sql").into())).unwrap();
+    let asking = tokio::spawn(router.client.request(request));
+    engine.asked().await;
+    assert_eq!(in_flight.of_adapter(&id, &sql), 1);
+    // The head of the answer and a part of it have come: it has not ended.
+    let mut answer = asking.await.unwrap().unwrap().into_body();
+    chunks.send("x").unwrap();
+    assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+    assert!(in_flight.active_on(&id).contains(&sql));
+    drop(chunks);
+    assert!(answer.frame().await.is_none());
     tokio::time::timeout(PATIENCE, in_flight.drained(&id, &sql)).await.unwrap();
     assert_eq!(router.proxy.in_flight_of(&id, &sql), 0);
 }

@@ -51,6 +51,17 @@ async fn an_unknown_model_is_404_in_the_form_that_clients_know() {
 }
 
 #[tokio::test]
+async fn before_the_first_table_nothing_is_said_to_be_unknown() {
+    let router = Router::start(longshore_routing::Table::default()).await;
+    let answered = router.ask("sql").await;
+    assert_eq!(answered.error(), (503, "router_not_ready".to_owned()));
+    assert_eq!(answered.header("retry-after"), Some("1"));
+    for path in ["/v1/models", "/v1/models/sql"] {
+        assert_eq!(router.get(path).await.error(), (503, "router_not_ready".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_declared_adapter_that_no_engine_has_says_why_and_when_to_come_back() {
     let engine = Engine::ok("e1").await;
     let adapters = vec![

@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use longshore_api::fleet;
-use longshore_proxy::{FleetConfig, FleetSource, Missing};
+use longshore_proxy::{FleetConfig, FleetSource, Missing, Token};
 use longshore_routing::Table;
 use longshore_types::{Boot, EngineId, Namespace, Secret};
 use prometheus_client::encoding::text::encode;
@@ -313,9 +313,27 @@ async fn an_answer_that_is_no_stream_of_events_is_not_taken_for_one() {
 }
 
 #[tokio::test]
+async fn a_token_that_has_been_replaced_is_read_anew() {
+    let mut controller = Controller::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "first\n").unwrap();
+    let _running = Running::start(FleetConfig { token: Some(Token::File(path.clone())), ..controller.config() });
+    let call = next(&mut controller.adapters).await;
+    assert_eq!(call.headers["authorization"], "Bearer first");
+    std::fs::write(&path, "second\n").unwrap();
+    call.refuse(401);
+    assert_eq!(next(&mut controller.adapters).await.headers["authorization"], "Bearer second");
+}
+
+#[tokio::test]
 async fn what_an_engine_lacks_is_reported_at_once_with_the_token() {
     let mut controller = Controller::start().await;
-    let config = FleetConfig { token: Some(Secret::new("t0ken")), router: "router-1".into(), ..controller.config() };
+    let config = FleetConfig {
+        token: Some(Token::Fixed(Secret::new("t0ken"))),
+        router: "router-1".into(),
+        ..controller.config()
+    };
     let running = Running::start(config);
     let call = next(&mut controller.adapters).await;
     assert_eq!(call.headers["authorization"], "Bearer t0ken");

@@ -17,10 +17,10 @@ async fn patient(table: Table) -> Router {
     Router::configured(ProxyConfig { swap_hold: PATIENCE * 2, ..ProxyConfig::default() }, table).await
 }
 
-/// Returns when a request waits for a table: it watches them, as the proxy and its server always do.
-async fn until_one_waits(router: &Router, idle: usize) {
+/// Returns when a request waits.
+async fn until_one_waits(router: &Router) {
     tokio::time::timeout(PATIENCE, async {
-        while router.tables.receiver_count() <= idle {
+        while !router.metrics().contains("longshore_router_requests_waiting 1") {
             tokio::task::yield_now().await;
         }
     })
@@ -28,26 +28,24 @@ async fn until_one_waits(router: &Router, idle: usize) {
     .expect("a request waits");
 }
 
-/// Receivers of a proxy that has nothing to do. Its server takes one when it starts.
-async fn idle(router: &Router) -> usize {
-    // An answer means that the server runs.
-    router.get("/health").await;
-    router.tables.receiver_count()
-}
-
 #[tokio::test]
 async fn a_request_waits_while_the_only_holder_is_changed_over() {
     let engine = Engine::ok("e1").await;
     let router = patient(table(vec![swapping()], vec![base(&[&engine])])).await;
-    let idle = idle(&router).await;
     let (answered, ()) = tokio::join!(router.ask("sql"), async {
-        until_one_waits(&router, idle).await;
+        until_one_waits(&router).await;
         // A table in which nothing has changed for it does not end the wait.
         router.publish(table(vec![swapping(), on("other", &[&engine])], vec![base(&[&engine])]));
         router.publish(table(vec![on("sql", &[&engine])], vec![base(&[&engine])]));
     });
     assert_eq!((answered.status, answered.text()), (200, "e1"));
     assert_eq!(answered.header("x-longshore-adapter"), Some("sql@abababababab"));
+    let metrics = router.metrics();
+    assert!(
+        metrics.contains(r#"longshore_router_holds_total{adapter="default/sql",outcome="Released"} 1"#),
+        "{metrics}"
+    );
+    assert!(metrics.contains("longshore_router_requests_waiting 0"), "{metrics}");
 }
 
 #[tokio::test]
@@ -59,6 +57,7 @@ async fn i1_a_change_over_that_takes_too_long_is_503_and_not_the_base() {
     assert_eq!(answered.error(), (503, "adapter_swapping".to_owned()));
     assert_eq!(answered.header("retry-after"), Some("1"));
     assert_eq!(engine.asked_so_far().len(), 0);
+    assert!(router.metrics().contains(r#"longshore_router_holds_total{adapter="default/sql",outcome="Expired"} 1"#));
 }
 
 #[tokio::test]
@@ -68,9 +67,8 @@ async fn a_request_that_waits_learns_that_the_adapter_is_deleted_or_failed() {
         (table(vec![not_ready("sql", "Failed", "RankTooHigh", "")], Vec::new()), (503, "adapter_not_ready".to_owned())),
     ] {
         let router = patient(table(vec![swapping()], Vec::new())).await;
-        let idle = idle(&router).await;
         let (answered, ()) = tokio::join!(router.ask("sql"), async {
-            until_one_waits(&router, idle).await;
+            until_one_waits(&router).await;
             router.publish(after);
         });
         assert_eq!(answered.error(), error);

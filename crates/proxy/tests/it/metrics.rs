@@ -1,15 +1,4 @@
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
-
 use super::support::*;
-
-fn shown(router: &Router) -> String {
-    let mut registry = Registry::with_prefix("longshore_router");
-    router.proxy.register_metrics(&mut registry);
-    let mut text = String::new();
-    encode(&mut text, &registry).unwrap();
-    text
-}
 
 #[tokio::test]
 async fn requests_retries_and_the_table_are_measured() {
@@ -21,7 +10,7 @@ async fn requests_retries_and_the_table_are_measured() {
     // The last answer may end a moment after it has been read.
     let text = tokio::time::timeout(PATIENCE, async {
         loop {
-            let text = shown(&router);
+            let text = router.metrics();
             if text.contains("longshore_router_requests_in_flight 0") {
                 break text;
             }
@@ -51,7 +40,7 @@ async fn a_retry_is_counted_with_its_cause() {
     let router = Router::start(table(vec![on("sql", &[&lacking, &busy])], Vec::new())).await;
     // Whichever of the two is asked first, the other one is asked next.
     assert_eq!(router.ask("sql").await.status, 503);
-    let text = shown(&router);
+    let text = router.metrics();
     let retries: Vec<_> = text.lines().filter(|line| line.starts_with("longshore_router_retries_total{")).collect();
     assert_eq!(retries.len(), 1, "{text}");
     assert!(retries[0].ends_with(" 1") && retries[0].contains(r#"adapter="default/sql""#), "{retries:?}");

@@ -18,6 +18,8 @@ use hyper_util::rt::TokioExecutor;
 use longshore_proxy::{Missing, Proxy, ProxyConfig};
 use longshore_routing::{BaseRoute, Endpoint, NotReady, Route, RouteState, Table};
 use longshore_types::{Address, Boot, Digest, EngineId, EngineKind, Namespace};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -228,6 +230,15 @@ impl Router {
         let serving = tokio::spawn(proxy.clone().serve(listener, stop.clone(), drain));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { address, proxy, tables, missing, stop, serving, client }
+    }
+
+    /// What it measures, as it is scraped.
+    pub fn metrics(&self) -> String {
+        let mut registry = Registry::with_prefix("longshore_router");
+        self.proxy.register_metrics(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
     }
 
     pub fn publish(&self, table: Table) {

@@ -50,6 +50,7 @@ fn meaning(table: &Table, model: &str) -> String {
         Resolution::NotReady { route, why } => format!("not ready {}: {}{}", route.qualified(), why.phase, why.reason),
         Resolution::Swapping(route) => format!("swapping {}", route.qualified()),
         Resolution::Unknown => "unknown".to_owned(),
+        Resolution::NotKnownYet => "not known yet".to_owned(),
         Resolution::Ambiguous(namespaces) => format!("ambiguous {namespaces:?}"),
     }
 }
@@ -79,6 +80,12 @@ fn a_name_means_what_is_declared_by_it() {
     ] {
         assert_eq!(meaning(&table, model), means, "{model:?}");
     }
+}
+
+#[test]
+fn before_anything_is_heard_no_name_is_said_to_be_unknown() {
+    assert_eq!(meaning(&Table::default(), "sql"), "not known yet");
+    assert_eq!(meaning(&Table::new(Vec::<Route>::new(), []), "sql"), "unknown");
 }
 
 #[test]

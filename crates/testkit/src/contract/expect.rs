@@ -13,8 +13,6 @@ pub(super) enum Form {
     Empty,
     /// This text, without a Content-Type.
     Text(String),
-    /// This text as `text/plain`.
-    Plain(&'static str),
     /// `{"error": {message, type, param, code}}` with this type and this in its message.
     Error { kind: &'static str, says: &'static str },
     /// `{"detail": …}`, the form of the web framework.
@@ -102,7 +100,6 @@ impl Form {
                 ok(content_type.is_none(), format!("no Content-Type, got {content_type:?}"))?;
                 ok(body == text, format!("{text:?}"))
             }
-            Self::Plain(text) => typed("text/plain").and_then(|()| ok(body == *text, format!("{text:?}"))),
             Self::Error { kind, says } => {
                 typed("application/json")?;
                 let error = &answer.json()["error"];

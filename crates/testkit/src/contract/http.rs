@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -68,10 +69,11 @@ impl Call {
         let text = |what: &'static str| move |error: &dyn std::error::Error| format!("{what}: {error}");
         let stream = TcpStream::connect(addr).await.map_err(|error| text("connect")(&error))?;
         stream.set_nodelay(true).map_err(|error| text("connect")(&error))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| text("connect")(&error))?;
-        // The connection ends with the sender; what it says is what the exchange says.
-        let driver = tokio::spawn(connection);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| text("connect")(&error))?;
+        // It ends with this exchange, also where that is given up; what it says the exchange says too.
+        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.parse().map_err(|error: http::uri::InvalidUri| text("path")(&error))?;
@@ -81,7 +83,6 @@ impl Call {
         let response = sender.send_request(request).await.map_err(|error| text("send")(&error))?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| text("body")(&error))?.to_bytes();
-        driver.abort();
         Ok(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,

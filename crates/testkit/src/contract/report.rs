@@ -59,7 +59,13 @@ impl fmt::Display for Report {
             write!(f, "; {failed} failed:")?;
         }
         for outcome in self.failures() {
-            write!(f, "\n  {}: {}\n    {}", outcome.group, outcome.name, outcome.failure.as_deref().unwrap_or_default())?;
+            write!(
+                f,
+                "\n  {}: {}\n    {}",
+                outcome.group,
+                outcome.name,
+                outcome.failure.as_deref().unwrap_or_default()
+            )?;
         }
         Ok(())
     }

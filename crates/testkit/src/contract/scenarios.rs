@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::net::unix::pipe::{OpenOptions, Sender};
 
 use super::http::{Answer, Call};
 use super::report::Report;
@@ -28,7 +29,8 @@ pub(super) async fn run(target: &Target, adapters: &Path, report: &mut Report) {
     s.case(report, "what memory cannot hold answers all the same", s.evicted()).await;
     s.case(report, "an unload does not wait for a running request, which finishes", s.unload_while_running()).await;
     s.case(report, "a third adapter waits for a place in the batch", s.third_waits()).await;
-    s.case(report, "files that change under a loaded adapter change nothing while it is in memory", s.overwritten()).await;
+    s.case(report, "files that change under a loaded adapter change nothing while it is in memory", s.overwritten())
+        .await;
     s.case(report, "a load blocks completions and loads, and nothing else", s.blocked()).await;
     s.case(report, "a client that gives up does not stop a load", s.given_up()).await;
     s.case(report, "a stream says what the whole answer says", s.streamed()).await;
@@ -71,8 +73,12 @@ impl Scenario {
         for (name, fixture) in [("a", "r8-a"), ("copy", "r8-a-copy"), ("b", "r8-b")] {
             self.load(name, fixture).await?;
         }
-        let (base, a, copy, b) =
-            (self.text(crate::tiny::NAME).await?, self.text("a").await?, self.text("copy").await?, self.text("b").await?);
+        let (base, a, copy, b) = (
+            self.text(crate::tiny::NAME).await?,
+            self.text("a").await?,
+            self.text("copy").await?,
+            self.text("b").await?,
+        );
         check(a == copy, || format!("the same bytes answered {a:?} and {copy:?}"))?;
         check(a != b && a != base && b != base, || format!("not all differ: {a:?}, {b:?}, {base:?}"))?;
         check(self.text("a").await? == a, || "the same question was answered in two ways".into())
@@ -100,7 +106,8 @@ impl Scenario {
     }
 
     async fn eight_names(&self) -> Result<(), String> {
-        let loads: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|n| self.spawn_load(n, &format!("r8-{n}"))).into();
+        let loads: Vec<_> =
+            ["a", "b", "c", "d", "e", "f", "g", "h"].map(|n| self.spawn_load(n, &format!("r8-{n}"))).into();
         for load in loads {
             let answer = join(load).await?;
             check(answer.status == 200, || format!("{} {}", answer.status, answer.body))?;
@@ -171,7 +178,7 @@ impl Scenario {
         self.load("other", "r8-b").await?;
         let pipe = Pipe::new(&self.adapters, "slow")?;
         let slow = self.spawn(&self.load_call("slow", &pipe.dir.0));
-        pipe.until_read().await?;
+        let reading = pipe.until_read().await?;
         let base = self.spawn_completion(crate::tiny::NAME, 2);
         let second = self.spawn_load("second", "r8-c");
         // These answer while the engine reads.
@@ -182,7 +189,7 @@ impl Scenario {
         let answer = self.target.unload("other").await?;
         check(answer.status == 200, || format!("unloading: {} {}", answer.status, answer.body))?;
         let waits = !base.is_finished() && !second.is_finished() && !slow.is_finished();
-        pipe.write().await?;
+        reading.finish().await?;
         check(waits, || "something was answered while the engine was reading".into())?;
         for request in [slow, base, second] {
             let answer = join(request).await?;
@@ -194,11 +201,11 @@ impl Scenario {
     async fn given_up(&self) -> Result<(), String> {
         let pipe = Pipe::new(&self.adapters, "given-up")?;
         let slow = self.spawn(&self.load_call("slow", &pipe.dir.0));
-        pipe.until_read().await?;
+        let reading = pipe.until_read().await?;
         slow.abort();
-        // The connection is closed when the task has ended.
+        // It was told to end, and its connection with it.
         let _ = slow.await;
-        pipe.write().await?;
+        reading.finish().await?;
         let again = self.target.load("slow", &self.fixture("r8-a")).await?;
         check(again.status == 400, || format!("loaded again: {} {}", again.status, again.body))?;
         let listed = self.target.adapters().await?;
@@ -216,7 +223,8 @@ impl Scenario {
         let answer = self.target.send(Call::post("/v1/completions", &body)).await?;
         let mut text = String::new();
         for line in answer.body.lines().filter_map(|line| line.strip_prefix("data: {")) {
-            let event: serde_json::Value = serde_json::from_str(&format!("{{{line}")).map_err(|error| error.to_string())?;
+            let event: serde_json::Value =
+                serde_json::from_str(&format!("{{{line}")).map_err(|error| error.to_string())?;
             text.push_str(event["choices"][0]["text"].as_str().unwrap_or_default());
         }
         check(text == whole, || format!("{text:?}, not {whole:?}"))
@@ -236,10 +244,12 @@ impl Scenario {
     async fn named_in_metrics(&self) -> Result<(), String> {
         self.load("metric-a", "r8-a").await?;
         self.target.complete("metric-a", 4).await?;
-        let metrics = self.target.send(Call::get("/metrics")).await?.body;
-        let label = "running_lora_adapters=\"metric-a\"";
-        let named = |l: &&str| l.starts_with("vllm:lora_requests_info{") && l.contains(label) && l.contains("max_lora=\"2\"");
-        check(metrics.lines().any(|line| named(&line)), || format!("no series with {label}"))
+        let named = |metrics: &str| {
+            let labels = ["max_lora=\"2\"", "running_lora_adapters=\"metric-a\""];
+            let series = metrics.lines().filter(|line| line.starts_with("vllm:lora_requests_info{"));
+            series.into_iter().any(|line| labels.iter().all(|label| line.contains(label)))
+        };
+        self.until_metrics("a series with the adapter's name", named).await
     }
 
     fn load_call(&self, name: &str, path: &Path) -> Call {
@@ -260,12 +270,16 @@ impl Scenario {
         tokio::spawn(async move { target.complete(&model, tokens).await })
     }
 
-    /// Looks at the metrics until they say so. Requests of [`LONG`] tokens last long enough for it.
+    /// Requests of [`LONG`] tokens last long enough to be seen.
     async fn until(&self, what: &str, so: impl Fn(&Signals) -> bool) -> Result<(), String> {
+        self.until_metrics(what, |metrics| so(&Signals::of(metrics))).await
+    }
+
+    /// Looks at the metrics until they say so.
+    async fn until_metrics(&self, what: &str, so: impl Fn(&str) -> bool) -> Result<(), String> {
         let look = async {
             loop {
-                let signals = Signals::of(&self.target.send(Call::get("/metrics")).await?.body);
-                if so(&signals) {
+                if so(&self.target.send(Call::get("/metrics")).await?.body) {
                     return Ok(());
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -340,24 +354,32 @@ impl Pipe {
         Ok(Self { dir, config })
     }
 
-    /// Waits until the engine has opened the pipe: only then can it be opened for writing without waiting.
-    async fn until_read(&self) -> Result<(), String> {
+    /// Waits until the engine reads: only then can the other end be opened without waiting.
+    async fn until_read(&self) -> Result<Reading<'_>, String> {
         let path = self.dir.0.join(CONFIG);
         let open = async {
-            while tokio::net::unix::pipe::OpenOptions::new().open_sender(&path).is_err() {
-                tokio::time::sleep(PAUSE).await;
+            loop {
+                match OpenOptions::new().open_sender(&path) {
+                    Ok(sender) => return Reading { sender, config: &self.config },
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                }
             }
         };
-        // The end that was opened to look is closed again, which would end the reading if it had no other writer; so it
-        // is kept open by `write`, which follows.
         tokio::time::timeout(Duration::from_secs(10), open).await.map_err(|_| "the engine never read the pipe".into())
     }
+}
 
-    async fn write(&self) -> Result<(), String> {
-        let path = self.dir.0.join(CONFIG);
-        let sender = tokio::net::unix::pipe::OpenOptions::new().open_sender(&path).map_err(|error| error.to_string())?;
-        sender.writable().await.map_err(|error| error.to_string())?;
-        let written = sender.try_write(&self.config).map_err(|error| error.to_string())?;
+/// The writing end of a pipe that the engine reads.
+struct Reading<'a> {
+    sender: Sender,
+    config: &'a [u8],
+}
+
+impl Reading<'_> {
+    /// Lets the engine go on.
+    async fn finish(self) -> Result<(), String> {
+        self.sender.writable().await.map_err(|error| error.to_string())?;
+        let written = self.sender.try_write(self.config).map_err(|error| error.to_string())?;
         check(written == self.config.len(), || format!("{written} bytes went into the pipe"))
     }
 }

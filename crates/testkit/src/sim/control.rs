@@ -44,6 +44,13 @@ impl Control {
         }
     }
 
+    /// Waits until the engine is reading an adapter, as it does for as long as [`Faults::hang_load`] holds.
+    pub async fn until_reading(&self) {
+        if let Some(life) = self.shared.life() {
+            life.reading().await;
+        }
+    }
+
     /// Everything that it did, in order, over all its lives.
     pub fn log(&self) -> Vec<LogEntry> {
         self.shared.life().map(|life| life.log()).unwrap_or_default()

@@ -62,6 +62,8 @@ pub(super) struct Links {
     pub(super) config: Arc<SimConfig>,
     pub(super) faults: watch::Receiver<Faults>,
     pub(super) gauges: Arc<Gauges>,
+    /// Whether an adapter is being read.
+    pub(super) reading: watch::Sender<bool>,
     pub(super) log: Box<dyn Fn(LogEntry) + Send + Sync>,
 }
 
@@ -149,7 +151,9 @@ impl Core {
         if delay.is_zero() {
             tokio::task::yield_now().await;
         } else {
-            tokio::time::sleep(delay).await;
+            let changed = self.links.faults.wait_for(|faults| faults.token_delay_ms != slowed);
+            // Either way the next step is due: the time is over, or another one holds from now on.
+            let _ = tokio::time::timeout(delay, changed).await;
         }
         // The last token is followed by the end of the channel, which is how a request knows that it is done.
         self.running.retain(|running| running.made < running.sequence.max_tokens);
@@ -209,6 +213,13 @@ impl Core {
 
     /// Reads the adapter and puts it into the cache. Nothing else happens in the engine meanwhile.
     async fn read(&mut self, lora: &Lora) -> Result<Digest, Refusal> {
+        self.links.reading.send_replace(true);
+        let result = self.read_files(lora).await;
+        self.links.reading.send_replace(false);
+        result
+    }
+
+    async fn read_files(&mut self, lora: &Lora) -> Result<Digest, Refusal> {
         let config = Arc::clone(&self.links.config);
         // A fault's sender lives as long as the engine; should it have gone, there is no fault to wait for.
         let _ = self.links.faults.wait_for(|faults| !faults.hang_load).await;

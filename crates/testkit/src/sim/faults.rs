@@ -23,7 +23,8 @@ pub struct Faults {
     pub completion_answer: Option<Answer>,
     /// Each load takes this much longer, in milliseconds, and blocks the whole engine meanwhile.
     pub load_delay_ms: u64,
-    /// Each token takes this many milliseconds instead of the usual time.
+    /// Each token takes this many milliseconds instead of the usual time. A change holds at once, also for the token
+    /// that is being made.
     pub token_delay_ms: Option<u64>,
     /// Streams are reset after this many chunks.
     pub reset_after: Option<u32>,

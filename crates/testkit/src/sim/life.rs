@@ -46,6 +46,7 @@ pub(super) struct Life {
     next_number: AtomicU64,
     /// Requests under way.
     requests: watch::Sender<usize>,
+    reading: watch::Sender<bool>,
     log: Log,
 }
 
@@ -77,11 +78,13 @@ impl Life {
     ) -> Result<Arc<Self>, String> {
         let gauges = Arc::new(Gauges::default());
         let (commands, received) = mpsc::unbounded_channel();
+        let reading = watch::Sender::new(false);
         let logged = Arc::clone(&log);
         let links = Links {
             config: Arc::clone(&config),
             faults: faults.clone(),
             gauges: Arc::clone(&gauges),
+            reading: reading.clone(),
             log: Box::new(move |entry| lock(&logged).push(LogEntry { boot, ..entry })),
         };
         let life = Arc::new(Self {
@@ -98,6 +101,7 @@ impl Life {
             commands,
             next_number: AtomicU64::new(0),
             requests: watch::Sender::new(0),
+            reading,
             log,
         });
         life.record(What::Start, "", "", 200, String::new());
@@ -149,6 +153,12 @@ impl Life {
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.requests.send_modify(|count| *count += 1);
         Busy(Arc::clone(self))
+    }
+
+    /// Waits until the engine reads an adapter.
+    pub(super) async fn reading(&self) {
+        // The sender is in `self`: it cannot go away meanwhile.
+        let _ = self.reading.subscribe().wait_for(|reading| *reading).await;
     }
 
     /// Waits until no request is under way.

@@ -117,8 +117,9 @@ async fn accept(
 }
 
 async fn connection(shared: Arc<Shared>, life: Arc<Life>, stream: TcpStream) {
-    // Without this each answer in two parts waits for the client's delayed acknowledgement, 40 ms.
-    if stream.set_nodelay(true).is_err() {
+    // Without the first each answer in two parts waits for the client's delayed acknowledgement, 40 ms. The second is
+    // there because vLLM's server closes connections that fall idle, not those that have not been used yet.
+    if stream.set_nodelay(true).is_err() || stream.readable().await.is_err() {
         return;
     }
     let service = service_fn(move |request: Request<Incoming>| {
@@ -138,11 +139,11 @@ async fn connection(shared: Arc<Shared>, life: Arc<Life>, stream: TcpStream) {
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let mut stream = connection.into_parts().io.into_inner();
-    if ended.is_ok() {
+    if ended.is_err_and(|error| error.is_user()) {
+        // A body that was to break off: a reset cannot be taken for its end.
+        let _ = stream.set_zero_linger();
+    } else {
         // The client may have closed it first.
         let _ = stream.shutdown().await;
-    } else {
-        // What was broken off is reset, so that it cannot be taken for an end.
-        let _ = stream.set_zero_linger();
     }
 }

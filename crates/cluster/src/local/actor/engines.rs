@@ -101,8 +101,9 @@ impl<B: Brain> Actor<B> {
             if known.config == config {
                 return;
             }
-            let reached_alike = (&known.config.address, known.config.kind, &known.config.api_key, &known.config.store_alias)
-                == (&config.address, config.kind, &config.api_key, &config.store_alias);
+            let reached_alike =
+                (&known.config.address, known.config.kind, &known.config.api_key, &known.config.store_alias)
+                    == (&config.address, config.kind, &config.api_key, &config.store_alias);
             if reached_alike {
                 known.config = config;
                 let seen = known.seen();

@@ -1,10 +1,11 @@
 //! Effects, set going.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
-use longshore_api::fleet::{Adapter, Placement};
+use longshore_api::spec::AdapterSpec;
 use longshore_api::status::{ModelAdapterStatus, Phase};
-use longshore_reconciler::{Effect, Endpoint, Event, Fact, LogLine, StatusWrite};
+use longshore_reconciler::{Effect, Event, Fact, LogLine, Route, StatusWrite};
 use longshore_types::{AdapterKey, Digest, EngineId, Fault, ObjectKey, Scope};
 
 use super::super::inbox::{Input, Owed};
@@ -14,18 +15,51 @@ use super::super::resolve::resolve;
 use super::{Actor, Brain, Resolving};
 
 impl<B: Brain> Actor<B> {
-    pub(super) fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Resolve(spec) => {
-                self.tickets += 1;
-                let ticket = self.tickets;
-                let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
-                let key = spec.key.clone();
-                let task = self.tasks.spawn(resolve(*spec, ticket, files, inbox));
-                if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
-                    replaced.task.abort();
+    /// Does what was decided: first what routers see, then the rest in its order.
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
+        let (mut adapters, mut engines) = (BTreeSet::new(), BTreeSet::new());
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Publish(route) => {
+                    let Route { adapter, sequence, .. } = route;
+                    adapters.insert(adapter.clone());
+                    self.answers.push_back(Fact::Published { adapter, sequence, result: Ok(()) });
                 }
+                Effect::Retract(adapter) => {
+                    rest.retain(|other| !matches!(other, Effect::Resolve(spec) if spec.key == adapter));
+                    if let Some(resolving) = self.resolving.remove(&adapter) {
+                        resolving.task.abort();
+                    }
+                    adapters.insert(adapter);
+                }
+                Effect::AdapterChanged(adapter) => {
+                    adapters.insert(adapter);
+                }
+                Effect::EngineChanged(engine) => {
+                    engines.insert(engine);
+                }
+                other => rest.push(other),
             }
+        }
+        // Once per turn, however often it was said: what the reconciler shows is as it is after all of it.
+        for adapter in &adapters {
+            self.refresh_adapter(adapter);
+        }
+        for engine in &engines {
+            self.refresh_engine(engine);
+        }
+        if !adapters.is_empty() || !engines.is_empty() {
+            self.shared.in_flight.fleet_changed(&self.shared.fleet);
+        }
+        for effect in rest {
+            self.begin(effect);
+        }
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        match effect {
+            Effect::Resolve(spec) => self.resolve(*spec),
             Effect::List { engine } => {
                 let answer = |id, result| Input::Listed(id, Box::new(result));
                 self.ask(engine, Scope::Transient, answer, |link| async move { link.list().await });
@@ -49,27 +83,25 @@ impl<B: Brain> Actor<B> {
                 let id = unload.engine.clone();
                 self.ask(id, Scope::Unknown, answer, |link| async move { link.unload(&unload).await });
             }
-            Effect::Publish(route) => {
-                let (adapter, sequence) = (route.adapter.clone(), route.sequence);
-                self.routes.insert(adapter.clone(), route);
-                self.refresh_adapter(&adapter);
-                self.answers.push_back(Fact::Published { adapter, sequence, result: Ok(()) });
-            }
-            Effect::Retract(adapter) => {
-                self.routes.remove(&adapter);
-                self.shared.fleet.remove_adapter(adapter.namespace().as_str(), adapter.name.as_str());
-                if let Some(resolving) = self.resolving.remove(&adapter) {
-                    resolving.task.abort();
-                }
-            }
             Effect::WriteStatus(write) => self.write_status(write),
             Effect::Event(event) => self.tell(&event),
             Effect::Release(object) => self.release(&object),
             Effect::Pin(digest) => self.shared.files.pin(digest),
             Effect::Unpin(digest) => self.unpin(digest),
-            Effect::AdapterChanged(adapter) => self.refresh_adapter(&adapter),
-            Effect::EngineChanged(engine) => self.refresh_engine(&engine),
             Effect::Log(line) => log(&line),
+            // Done before.
+            Effect::Publish(_) | Effect::Retract(_) | Effect::AdapterChanged(_) | Effect::EngineChanged(_) => {}
+        }
+    }
+
+    /// Resolves an adapter's reference, in place of what was under way for it.
+    fn resolve(&mut self, spec: AdapterSpec) {
+        self.tickets += 1;
+        let (ticket, key) = (self.tickets, spec.key.clone());
+        let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
+        let task = self.tasks.spawn(resolve(spec, ticket, files, inbox));
+        if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
+            replaced.task.abort();
         }
     }
 
@@ -100,22 +132,12 @@ impl<B: Brain> Actor<B> {
         });
     }
 
-    /// Shows an adapter as the reconciler knows it, with the endpoints that were published last: those are what routers
-    /// may use, whatever is known otherwise.
+    /// Shows an adapter as the reconciler does, with the endpoints of the route that it sent out last.
     fn refresh_adapter(&mut self, key: &AdapterKey) {
-        let (namespace, name) = (key.namespace().as_str(), key.name.as_str());
         match self.brain.adapter(key) {
-            Some(adapter) => {
-                let route = self.routes.get(key);
-                let endpoints = route.map(|route| route.endpoints.iter().map(placement).collect()).unwrap_or_default();
-                let swapping = route.is_some_and(|route| route.swapping);
-                self.shared.fleet.put_adapter(Adapter { endpoints, swapping, ..adapter });
-            }
-            None => {
-                self.routes.remove(key);
-                self.shared.fleet.remove_adapter(namespace, name);
-            }
-        }
+            Some(adapter) => self.shared.fleet.put_adapter(adapter),
+            None => self.shared.fleet.remove_adapter(key.namespace().as_str(), key.name.as_str()),
+        };
     }
 
     fn refresh_engine(&mut self, id: &EngineId) {
@@ -193,21 +215,6 @@ fn phase_line(status: &ModelAdapterStatus) -> String {
     }
 }
 
-fn placement(endpoint: &Endpoint) -> Placement {
-    let text = |text: &std::sync::Arc<str>| text.to_string();
-    Placement {
-        pod: endpoint.engine.to_string(),
-        namespace: endpoint.engine.namespace.to_string(),
-        address: endpoint.address.host.to_string(),
-        port: endpoint.address.port,
-        node: endpoint.address.node.as_ref().map(text),
-        zone: endpoint.address.zone.as_ref().map(text),
-        boot: endpoint.boot.to_string(),
-        digest: endpoint.digest.map(|digest| digest.to_string()),
-        state: "loaded".to_owned(),
-    }
-}
-
 /// Writes a line that people search the log for, with exactly the fields that they know.
 fn log(line: &LogLine) {
     let adapter = line.adapter.to_string();
@@ -217,5 +224,65 @@ fn log(line: &LogLine) {
         tracing::warn!(modelAdapter = adapter, pod, error, "{}", line.message);
     } else {
         tracing::info!(modelAdapter = adapter, pod, "{}", line.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use longshore_types::{Namespace, ObjectName, OwnerKind};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(error: Option<&str>, engines: &[&str]) -> String {
+        let namespace = Namespace::default_namespace();
+        let object = ObjectKey {
+            namespace: namespace.clone(),
+            kind: OwnerKind::ModelAdapter,
+            name: ObjectName::new("sql").unwrap(),
+        };
+        let line = LogLine {
+            message: "Retriable error loading adapter",
+            adapter: AdapterKey { object, name: "sql".parse().unwrap() },
+            engines: engines.iter().map(|name| EngineId::new(namespace.clone(), name)).collect(),
+            error: error.map(Into::into),
+        };
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_ansi(false)
+            .with_target(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || log(&line));
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_log_line_has_the_fields_that_people_search_for() {
+        assert_eq!(
+            logged(Some("connection refused"), &["pod-1"]),
+            r#"WARN Retriable error loading adapter modelAdapter="default/sql" pod="pod-1" error="connection refused""#
+        );
+        assert_eq!(
+            logged(None, &["pod-1", "pod-2"]),
+            r#"INFO Retriable error loading adapter modelAdapter="default/sql" pod="pod-1 pod-2""#
+        );
     }
 }

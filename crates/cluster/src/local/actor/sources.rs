@@ -52,7 +52,7 @@ impl<B: Brain> Actor<B> {
                 }
                 problems
             }
-            Err(problem) => vec![problem],
+            Err(problem) => vec![*problem],
         };
         self.shared.problems.set(self.now(), &About::File(file.path), problems, "is fine now");
     }

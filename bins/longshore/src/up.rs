@@ -1,0 +1,218 @@
+//! `longshore up`: controller and router in one process, for engines named on the command line.
+
+mod lines;
+mod local_router;
+mod samples;
+mod screen;
+mod simulate;
+mod store;
+
+use std::convert::Infallible;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use longshore_api::fleet::{self, Demand};
+use longshore_artifacts::Artifacts;
+use longshore_cluster::fleet::{FleetApi, router as fleet_router};
+use longshore_cluster::local::{ConnectVllm, Driver, EngineConfig, Left, Local, Options, read_key_file};
+use longshore_proxy::{Missing, Proxy, ProxyConfig};
+use longshore_reconciler::Config;
+use longshore_runtime::{AdminServer, CancellationToken, Readiness, Registry, Shutdown, Tasks};
+use tokio::sync::mpsc;
+
+use crate::args::{Simulate, UpArgs};
+use crate::complain;
+use local_router::LocalRouter;
+
+/// Reports of engines that lack an adapter which wait to be passed on; each is a hint that may be lost.
+const MISSING: usize = 64;
+
+/// Serves until it is told to stop.
+pub async fn run(args: UpArgs) -> Result<()> {
+    let shutdown_bound = args.shutdown;
+    let readiness = Readiness::new();
+    let shutdown = Shutdown::new(readiness.clone(), Duration::ZERO);
+    shutdown.listen_to_signals()?;
+    let mut tasks = Tasks::new(&shutdown);
+
+    let (store, _lock) = store::open(args.store.as_deref())?;
+    let listener = args.listen.bind("--listen").await?;
+    let address = listener.local_addr()?;
+    let manifests = if args.manifests.is_empty() { vec![samples::prepare()?] } else { args.manifests.clone() };
+    let simulated = simulate::start(&simulated(&args)).await?;
+    let engines = engines(&args, &simulated)?;
+
+    let (router, tables) = LocalRouter::new();
+    let (missing, met_missing) = mpsc::channel(MISSING);
+    let proxy = Proxy::new(ProxyConfig::default(), tables, Some(missing));
+    router.count(proxy.in_flight().clone());
+    let mut registry = Registry::default();
+    proxy.register_metrics(registry.sub_registry_with_prefix("longshore_router"));
+
+    let driver = Driver::new(Options {
+        reconciler: config(&args),
+        engines,
+        engines_file: args.engines_file.clone(),
+        manifests,
+        artifacts: Artifacts::new(store),
+        connect: Arc::new(ConnectVllm::new()?),
+        in_flight: Arc::new(router),
+    });
+    let mut api = FleetApi::new(driver.fleet(), driver.demand());
+    let mut guarded = false;
+    if let Some(path) = &args.admin_token_file {
+        api = api.with_token(read_key_file(path).with_context(|| path.display().to_string())?);
+        guarded = true;
+    }
+    let admin = AdminServer::new(readiness.clone(), registry).merge(fleet_router(api));
+    let admin = admin.bind(&args.admin, "--admin").await?;
+    if !guarded && !admin.local_addr().ip().is_loopback() {
+        bail!("{} is not on loopback, so anybody could read the fleet API: give --admin-token-file, or another --admin", args.admin);
+    }
+
+    let told = readiness.condition("manifests read and engines listed");
+    let fleet = driver.fleet();
+    let changes = driver.changes();
+    let admin_address = admin.local_addr();
+    tasks.last("admin server", |stop| admin.serve(stop));
+    tasks.essential("reports of missing adapters", {
+        let demand = driver.demand();
+        |stop| pass_on(met_missing, demand, stop)
+    });
+    let plain = args.plain || !std::io::stdout().is_terminal();
+    tasks.last("terminal", {
+        let (fleet, hint) = (fleet.clone(), hint(address));
+        let head = format!("longshore: requests on http://{address}, fleet API on http://{admin_address}");
+        move |stop| async move {
+            if plain {
+                lines::run(head, hint, fleet, changes, stop).await;
+            } else {
+                screen::run(head, hint, fleet, changes, stop).await;
+            }
+            Ok::<_, Infallible>(())
+        }
+    });
+    tasks.essential("latch", {
+        let fleet = fleet.clone();
+        |stop| async move {
+            // A fleet that is not known yet looks like an empty one.
+            while !fleet.is_open() && !stop.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            told.set();
+            stop.cancelled().await;
+            Ok::<_, Infallible>(())
+        }
+    });
+    tasks.essential("router", |stop| proxy.serve(listener, stop, shutdown_bound));
+    let local = driver.start();
+    let left = Arc::new(Mutex::new(Vec::new()));
+    tasks.essential("driver", {
+        let (left, unload) = (left.clone(), !args.leave_loaded);
+        move |stop| look_after(local, stop, unload, shutdown_bound, left)
+    });
+
+    // The driver's own bound comes first, so that it can say what is left.
+    let outcome = tasks.run(shutdown_bound + Duration::from_secs(1)).await;
+    let left = left.lock().map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
+    for Left { engine, adapter, why } in left {
+        complain(&format!("warning: {engine} still holds {adapter}: {why}"));
+    }
+    drop(simulated);
+    Ok(outcome?)
+}
+
+/// Runs the driver; at the end withdraws, drains and unloads.
+async fn look_after(
+    local: Local,
+    stop: CancellationToken,
+    unload: bool,
+    bound: Duration,
+    left: Arc<Mutex<Vec<Left>>>,
+) -> Result<(), &'static str> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = local.ended() => return Err("it ended by itself"),
+    }
+    let fleet = local.fleet();
+    let still = local.shutdown(unload, bound).await;
+    fleet.close();
+    if let Ok(mut left) = left.lock() {
+        *left = still;
+    }
+    Ok(())
+}
+
+/// What the router has met goes to the driver, which lists the engine.
+async fn pass_on(
+    mut met: mpsc::Receiver<Missing>,
+    demand: mpsc::Sender<Demand>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let missing = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            missing = met.recv() => missing,
+        };
+        let Some(missing) = missing else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let report = fleet::Missing {
+            namespace: missing.engine.namespace.to_string(),
+            name: missing.name.to_string(),
+            pod: missing.engine.to_string(),
+        };
+        let report = Demand { router: "up".to_owned(), adapters: Vec::new(), missing: vec![report] };
+        // A driver that is gone ends the process by itself.
+        let _ = demand.send(report).await;
+    }
+}
+
+fn config(args: &UpArgs) -> Config {
+    Config {
+        list_interval: args.list_interval,
+        not_ready_grace: args.not_ready_grace,
+        retry_base: args.retry_base,
+        drain: args.drain,
+        ..Config::default()
+    }
+}
+
+/// How many engines to simulate: what was asked for, else three where no engine is named.
+fn simulated(args: &UpArgs) -> Simulate {
+    let none = args.engines.is_empty() && args.engines_file.is_none();
+    args.simulate.clone().unwrap_or_else(|| {
+        if none { Simulate::default() } else { Simulate { count: 0, ..Simulate::default() } }
+    })
+}
+
+fn engines(args: &UpArgs, simulated: &[simulate::Simulated]) -> Result<Vec<EngineConfig>> {
+    let key = match &args.engine_api_key_file {
+        Some(path) => Some(read_key_file(path).with_context(|| format!("--engine-api-key-file {}", path.display()))?),
+        None => None,
+    };
+    let named = args.engines.iter().cloned().map(|mut engine| {
+        engine.api_key = engine.api_key.or_else(|| key.clone());
+        engine
+    });
+    let engines: Vec<EngineConfig> = named.chain(simulated.iter().map(|engine| engine.config.clone())).collect();
+    for (position, engine) in engines.iter().enumerate() {
+        if engines[..position].iter().any(|before| before.id() == engine.id()) {
+            bail!("--engine: {} is named twice: give one of them another name=", engine.id());
+        }
+    }
+    Ok(engines)
+}
+
+/// A request to paste, once `model` is served.
+fn hint(address: std::net::SocketAddr) -> impl Fn(&str) -> String + Send + 'static {
+    move |model| {
+        format!(
+            "curl -s http://{address}/v1/completions -H 'Content-Type: application/json' \\\n  \
+             -d '{{\"model\": \"{model}\", \"prompt\": \"Hello\", \"max_tokens\": 16}}'"
+        )
+    }
+}

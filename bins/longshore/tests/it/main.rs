@@ -1,0 +1,10 @@
+//! `longshore` as its users run it: processes, files and requests.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod bad_input;
+mod changes;
+mod crashes;
+mod failures;
+mod first_command;
+mod harness;

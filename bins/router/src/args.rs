@@ -1,0 +1,167 @@
+//! Flags and environment variables.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use longshore_proxy::{Controller, FleetConfig, ProxyConfig, Token};
+use longshore_runtime::Listen;
+use longshore_runtime::telemetry::Format;
+use longshore_types::Namespace;
+
+/// Routes OpenAI-compatible requests to engines that really have the adapter they name.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "longshore-router", version, max_term_width = 100)]
+pub struct Args {
+    /// Where requests are answered
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LONGSHORE_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: Listen,
+
+    /// Where /livez, /readyz and /metrics are answered
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LONGSHORE_ADMIN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8081"
+    )]
+    pub admin: Listen,
+
+    /// The controller, or `longshore up`, whose fleet API says what is loaded where: http://host:port
+    #[arg(long, value_name = "URL", env = "LONGSHORE_CONTROLLER", hide_env_values = true)]
+    pub controller: Controller,
+
+    /// File with the bearer token for the controller; it may be replaced at any time
+    #[arg(long, value_name = "PATH", env = "LONGSHORE_CONTROLLER_TOKEN_FILE", hide_env_values = true)]
+    pub controller_token_file: Option<PathBuf>,
+
+    /// Namespace to serve; may be given more than once. Without it, all that the controller shows
+    #[arg(
+        long = "namespace",
+        value_name = "NAME",
+        env = "LONGSHORE_NAMESPACES",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub namespaces: Vec<Namespace>,
+
+    /// What this router calls itself in its reports to the controller
+    #[arg(long, value_name = "NAME", env = "HOSTNAME", hide_env_values = true, default_value = "router")]
+    pub id: String,
+
+    /// Largest request body in bytes
+    #[arg(long, value_name = "BYTES", env = "LONGSHORE_MAX_BODY", hide_env_values = true, default_value_t = ProxyConfig::default().max_body)]
+    pub max_body: usize,
+
+    /// Largest request head in bytes
+    #[arg(long, value_name = "BYTES", env = "LONGSHORE_MAX_HEADER", hide_env_values = true, default_value_t = ProxyConfig::default().max_header)]
+    pub max_header: usize,
+
+    /// Seconds in which a request's head must have come, the idle time before it included
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_HEADER_TIMEOUT", hide_env_values = true, default_value = "30", value_parser = seconds)]
+    pub header_timeout: Duration,
+
+    /// Seconds in which a request's body must have come
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_BODY_TIMEOUT", hide_env_values = true, default_value = "60", value_parser = seconds)]
+    pub body_timeout: Duration,
+
+    /// Seconds in which an engine must accept a connection
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_CONNECT_TIMEOUT", hide_env_values = true, default_value = "2", value_parser = seconds)]
+    pub connect_timeout: Duration,
+
+    /// Seconds in which an engine must begin to answer: what is not streamed begins when it is done
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_ANSWER_TIMEOUT", hide_env_values = true, default_value = "600", value_parser = seconds)]
+    pub answer_timeout: Duration,
+
+    /// Seconds that a request waits for an adapter whose only holder is being changed over
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_SWAP_HOLD", hide_env_values = true, default_value = "1", value_parser = seconds)]
+    pub swap_hold: Duration,
+
+    /// Engines that one request is sent to at most, one after the other
+    #[arg(long, value_name = "COUNT", env = "LONGSHORE_MAX_ATTEMPTS", hide_env_values = true, default_value_t = ProxyConfig::default().max_attempts, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_attempts: u32,
+
+    /// Seconds between "not ready" and the end of accepting, in which traffic finds its way elsewhere
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_LINGER", hide_env_values = true, default_value = "0", value_parser = seconds)]
+    pub linger: Duration,
+
+    /// Seconds that requests under way are given at the end
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_DRAIN", hide_env_values = true, default_value = "30", value_parser = seconds)]
+    pub drain: Duration,
+
+    /// Log level, or levels by module: info,longshore_proxy=debug
+    #[arg(long, value_name = "FILTER", env = "LONGSHORE_LOG", hide_env_values = true, default_value = "info")]
+    pub log: String,
+
+    /// How log lines look: text, json or auto
+    #[arg(long, value_name = "FORMAT", env = "LONGSHORE_LOG_FORMAT", hide_env_values = true, default_value_t = Format::Auto)]
+    pub log_format: Format,
+}
+
+impl Args {
+    /// How the data path behaves.
+    pub fn proxy(&self) -> ProxyConfig {
+        ProxyConfig {
+            max_body: self.max_body,
+            max_header: self.max_header,
+            header_timeout: self.header_timeout,
+            body_timeout: self.body_timeout,
+            connect_timeout: self.connect_timeout,
+            answer_timeout: self.answer_timeout,
+            swap_hold: self.swap_hold,
+            max_attempts: self.max_attempts,
+            ..ProxyConfig::default()
+        }
+    }
+
+    /// Which controller is followed, and how.
+    pub fn fleet(&self) -> FleetConfig {
+        FleetConfig {
+            token: self.controller_token_file.clone().map(Token::File),
+            namespaces: self.namespaces.iter().cloned().collect(),
+            router: self.id.clone(),
+            ..FleetConfig::new(self.controller.clone())
+        }
+    }
+}
+
+/// A time in seconds, such as `30` or `0.5`; at most a year, so that adding it to a moment cannot overflow.
+fn seconds(text: &str) -> Result<Duration, String> {
+    const YEAR: f64 = 365.0 * 86_400.0;
+    let rule = || "expected seconds, such as 30 or 0.5".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| rule())?;
+    if (0.0..=YEAR).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(rule()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_is_what_people_have_read() {
+        let help = Args::command().term_width(100).render_long_help().to_string();
+        insta::assert_snapshot!(help);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let args = Args::try_parse_from(["longshore-router", "--controller", "http://controller:9090"]).unwrap();
+        assert_eq!(args.proxy(), ProxyConfig::default());
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_and_a_sign_is_refused() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["", "-1", "NaN", "inf", "1e300", "5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}
