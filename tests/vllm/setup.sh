@@ -15,7 +15,8 @@ command -v python3.11 >/dev/null || missing+=(python3.11 python3.11-venv)
 command -v gcc >/dev/null || missing+=(gcc)
 command -v objdump >/dev/null && command -v nm >/dev/null || missing+=(binutils)
 command -v flock >/dev/null || missing+=(util-linux)
-ldconfig -p 2>/dev/null | grep -q 'libnuma\.so\.1' || missing+=(libnuma1)
+# Not `grep -q`: it would leave the pipe early, and pipefail would take that for a failure.
+ldconfig -p 2>/dev/null | grep 'libnuma\.so\.1' >/dev/null || missing+=(libnuma1)
 if [ ${#missing[@]} -gt 0 ]; then
     echo "vLLM cannot be set up here. Install what it needs: apt-get install ${missing[*]}" >&2
     exit 1

@@ -15,7 +15,7 @@ use longshore_types::Namespace;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "longshore", version, max_term_width = 100, subcommand_required = true)]
 pub struct Args {
-    /// Log level, or levels by module: info,longshore_cluster=debug [default: warn]
+    /// Log level, or levels by module: info,longshore_cluster=debug [default: warn; up: error]
     #[arg(long, global = true, value_name = "FILTER", env = "LONGSHORE_LOG", hide_env_values = true)]
     pub log: Option<String>,
 
@@ -30,7 +30,10 @@ pub struct Args {
 impl Args {
     /// What is logged. `up` says what happens in lines of its own, so its log holds what is odd only.
     pub fn filter(&self) -> String {
-        self.log.clone().unwrap_or_else(|| "warn".to_owned())
+        self.log.clone().unwrap_or_else(|| match self.command {
+            Command::Up(_) => "error".to_owned(),
+            _ => "warn".to_owned(),
+        })
     }
 }
 
@@ -73,11 +76,23 @@ pub struct UpArgs {
     pub manifests: Vec<PathBuf>,
 
     /// Where requests are answered
-    #[arg(long, value_name = "ADDRESS", env = "LONGSHORE_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LONGSHORE_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8080"
+    )]
     pub listen: Listen,
 
     /// Where the fleet API, /livez, /readyz and /metrics are answered
-    #[arg(long, value_name = "ADDRESS", env = "LONGSHORE_ADMIN", hide_env_values = true, default_value = "127.0.0.1:9090")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LONGSHORE_ADMIN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:9090"
+    )]
     pub admin: Listen,
 
     /// File with the bearer token that the fleet API asks for. Needed where --admin is not on loopback
@@ -156,7 +171,13 @@ impl std::str::FromStr for Simulate {
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ServerArgs {
     /// The admin address of `longshore up` or of a controller
-    #[arg(long, value_name = "URL", env = "LONGSHORE_SERVER", hide_env_values = true, default_value = "http://127.0.0.1:9090")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LONGSHORE_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:9090"
+    )]
     pub server: String,
 
     /// File with the bearer token that it asks for
@@ -266,7 +287,13 @@ pub struct SimEngineArgs {
     pub api_key: Option<String>,
 
     /// Whether adapters can be loaded and unloaded over HTTP: True or 1
-    #[arg(long, value_name = "BOOL", env = "VLLM_ALLOW_RUNTIME_LORA_UPDATING", hide_env_values = true, default_value = "True")]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+        hide_env_values = true,
+        default_value = "True"
+    )]
     pub runtime_lora_updating: String,
 
     /// Adapters that are there from the start: name=path

@@ -13,11 +13,19 @@ pub async fn run(args: ExplainArgs) -> Result<()> {
     let fleet = Fleet::new(&args.server)?;
     let (adapters, engines) = (fleet.adapters().await?.adapters, fleet.engines().await?.engines);
     let mut found = Vec::new();
-    found.extend(adapters.iter().filter(|adapter| adapter.name == args.name).map(|adapter| explain_adapter(adapter, &engines)));
-    found.extend(engines.iter().filter(|engine| engine.engine == args.name).map(|engine| explain_engine(engine, &adapters)));
+    found.extend(
+        adapters.iter().filter(|adapter| adapter.name == args.name).map(|adapter| explain_adapter(adapter, &engines)),
+    );
+    found.extend(
+        engines.iter().filter(|engine| engine.engine == args.name).map(|engine| explain_engine(engine, &adapters)),
+    );
     if found.is_empty() {
         let names: Vec<&str> = adapters.iter().map(|adapter| adapter.name.as_str()).collect();
-        let known = if names.is_empty() { "no adapter is declared".to_owned() } else { format!("declared are: {}", names.join(", ")) };
+        let known = if names.is_empty() {
+            "no adapter is declared".to_owned()
+        } else {
+            format!("declared are: {}", names.join(", "))
+        };
         bail!("no adapter or engine is named {}; {known}", args.name);
     }
     for (position, lines) in found.into_iter().enumerate() {
@@ -40,7 +48,10 @@ pub fn explain_adapter(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
     } else {
         lines.push(format!("It is not ready: {} ({}).", adapter.message, adapter.reason));
     }
-    lines.push(format!("It is declared by {} {} and comes from {}.", adapter.kind, adapter.object, adapter.artifact_url));
+    lines.push(format!(
+        "It is declared by {} {} and comes from {}.",
+        adapter.kind, adapter.object, adapter.artifact_url
+    ));
     match (&adapter.digest, adapter.rank, adapter.bytes) {
         (Some(digest), rank, bytes) => {
             let rank = rank.map(|rank| format!(", rank {rank}")).unwrap_or_default();
@@ -64,7 +75,9 @@ pub fn explain_adapter(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
 
 fn state(adapter: &Adapter) -> &'static str {
     match adapter.phase.as_str() {
-        "Running" if adapter.ready_replicas < adapter.desired_replicas => "running, but not on every engine that it should be on",
+        "Running" if adapter.ready_replicas < adapter.desired_replicas => {
+            "running, but not on every engine that it should be on"
+        }
         "Running" => "running",
         "Bound" => "loaded; its endpoints are being published",
         "Loading" => "being fetched or loaded",
@@ -94,7 +107,10 @@ fn on_engine(engine: &AdapterEngine, adapter: &Adapter) -> String {
 pub fn explain_engine(engine: &Engine, adapters: &[Adapter]) -> Vec<String> {
     let mut lines = Vec::new();
     let base = engine.base_model.as_deref().unwrap_or("a base model that is not known yet");
-    lines.push(format!("Engine {}/{} at {} ({}) serves {base}.", engine.namespace, engine.engine, engine.url, engine.kind));
+    lines.push(format!(
+        "Engine {}/{} at {} ({}) serves {base}.",
+        engine.namespace, engine.engine, engine.url, engine.kind
+    ));
     if engine.ready {
         lines.push(format!("It answers; {} requests run and {} wait.", engine.load.running, engine.load.waiting));
     } else {

@@ -56,7 +56,8 @@ impl Fleet {
             request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.map_err(|error| {
-            let hint = if error.is_connect() { ": is `longshore up` running there? Name another with --server" } else { "" };
+            let hint =
+                if error.is_connect() { ": is `longshore up` running there? Name another with --server" } else { "" };
             anyhow::Error::new(error.without_url()).context(format!("cannot reach {}{hint}", self.server))
         })?;
         let status = response.status();

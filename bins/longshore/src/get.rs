@@ -62,7 +62,8 @@ pub fn engines(engines: &[Engine], wide: bool) -> Vec<String> {
     if engines.is_empty() {
         return vec!["no engines are known".to_owned()];
     }
-    let mut heading = vec!["NAMESPACE", "ENGINE", "KIND", "BASE MODEL", "READY", "ADAPTERS", "RUNNING", "WAITING", "REASON"];
+    let mut heading =
+        vec!["NAMESPACE", "ENGINE", "KIND", "BASE MODEL", "READY", "ADAPTERS", "RUNNING", "WAITING", "REASON"];
     if wide {
         heading.extend(["MAX LORAS", "MAX CPU LORAS", "MAX RANK", "URL", "HOLDS", "MESSAGE"]);
     }

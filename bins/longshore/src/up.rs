@@ -37,7 +37,7 @@ pub async fn run(args: UpArgs) -> Result<()> {
     shutdown.listen_to_signals()?;
     let mut tasks = Tasks::new(&shutdown);
 
-    let (store, _lock) = store::open(args.store.as_deref())?;
+    let store = store::open(args.store.as_deref())?;
     let listener = args.listen.bind("--listen").await?;
     let address = listener.local_addr()?;
     let manifests = if args.manifests.is_empty() { vec![samples::prepare()?] } else { args.manifests.clone() };
@@ -58,7 +58,7 @@ pub async fn run(args: UpArgs) -> Result<()> {
         manifests,
         artifacts: Artifacts::new(store),
         connect: Arc::new(ConnectVllm::new()?),
-        in_flight: Arc::new(router),
+        router: Arc::new(router),
     });
     let mut api = FleetApi::new(driver.fleet(), driver.demand());
     let mut guarded = false;
@@ -69,7 +69,10 @@ pub async fn run(args: UpArgs) -> Result<()> {
     let admin = AdminServer::new(readiness.clone(), registry).merge(fleet_router(api));
     let admin = admin.bind(&args.admin, "--admin").await?;
     if !guarded && !admin.local_addr().ip().is_loopback() {
-        bail!("{} is not on loopback, so anybody could read the fleet API: give --admin-token-file, or another --admin", args.admin);
+        bail!(
+            "{} is not on loopback, so anybody could read the fleet API: give --admin-token-file, or another --admin",
+            args.admin
+        );
     }
 
     let told = readiness.condition("manifests read and engines listed");
@@ -184,9 +187,9 @@ fn config(args: &UpArgs) -> Config {
 /// How many engines to simulate: what was asked for, else three where no engine is named.
 fn simulated(args: &UpArgs) -> Simulate {
     let none = args.engines.is_empty() && args.engines_file.is_none();
-    args.simulate.clone().unwrap_or_else(|| {
-        if none { Simulate::default() } else { Simulate { count: 0, ..Simulate::default() } }
-    })
+    args.simulate
+        .clone()
+        .unwrap_or_else(|| if none { Simulate::default() } else { Simulate { count: 0, ..Simulate::default() } })
 }
 
 fn engines(args: &UpArgs, simulated: &[simulate::Simulated]) -> Result<Vec<EngineConfig>> {

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use longshore_proxy::{Controller, FleetConfig, ProxyConfig, Token};
+use longshore_proxy::{Controller, FleetConfig, Namespace, ProxyConfig, Token};
 use longshore_runtime::Listen;
 use longshore_runtime::telemetry::Format;
-use longshore_types::Namespace;
 
 /// Routes OpenAI-compatible requests to engines that really have the adapter they name.
 #[derive(Clone, Debug, Parser)]

@@ -43,7 +43,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The adapter is broken, or is of a kind that engines do not take.
-    #[error("{0}")]
+    #[error(transparent)]
     Invalid(#[from] Defect),
     /// It is another one than was asked for.
     #[error(

@@ -48,7 +48,7 @@ use scan::Scanner;
 pub use changes::Change;
 pub use engine_config::{EngineConfig, InvalidEngine, read_key_file};
 pub use inbox::Left;
-pub use link::{InFlight, NoRouter};
+pub use link::{NoRouter, Router};
 pub use problems::{About, Problem};
 
 /// How often files and directories are looked through.
@@ -119,7 +119,7 @@ pub struct Options {
     /// How engines are reached.
     pub connect: Arc<dyn Connect>,
     /// Who knows of requests under way.
-    pub in_flight: Arc<dyn InFlight>,
+    pub router: Arc<dyn Router>,
 }
 
 impl fmt::Debug for Options {
@@ -152,10 +152,10 @@ impl fmt::Debug for Driver {
 impl Driver {
     /// A driver of what `options` name.
     pub fn new(options: Options) -> Self {
-        let Options { reconciler, engines, engines_file, manifests, artifacts, connect, in_flight } = options;
+        let Options { reconciler, engines, engines_file, manifests, artifacts, connect, router } = options;
         let depot = Arc::new(store::ArtifactDepot::new(artifacts));
         let scanner = Scanner::new(&manifests, engines_file.as_deref());
-        Self::assemble(reconciler, engines, scanner, depot, connect, in_flight)
+        Self::assemble(reconciler, engines, scanner, depot, connect, router)
     }
 
     fn assemble(
@@ -164,7 +164,7 @@ impl Driver {
         scanner: Scanner,
         depot: Arc<dyn Depot>,
         connect: Arc<dyn Connect>,
-        in_flight: Arc<dyn InFlight>,
+        router: Arc<dyn Router>,
     ) -> Self {
         let (inbox, inputs) = mpsc::unbounded_channel();
         let changes = Changes::new();
@@ -176,7 +176,7 @@ impl Driver {
             changes,
             files: Files::new(depot),
             connect,
-            in_flight,
+            router,
             inbox,
         };
         Self { shared, inputs, demand: mpsc::channel(REPORTS), engines, scanner, reconciler }

@@ -58,7 +58,7 @@ impl Place {
             manifests: vec![self.path("manifests")],
             artifacts: Artifacts::new(Store::open(self.path("store")).unwrap()),
             connect: Arc::new(ConnectVllm::new().unwrap()),
-            in_flight: Arc::new(NoRouter),
+            router: Arc::new(NoRouter),
         };
         Driver::new(options).start()
     }

@@ -51,3 +51,5 @@ pub use corrections::Missing;
 pub use inflight::InFlight;
 pub use proxy::Proxy;
 pub use source::{Controller, FleetConfig, FleetSource, InvalidController, SourceStatus, Token, table_from_fleet};
+// Of its own interface, for whoever depends on nothing below.
+pub use longshore_types::Namespace;

@@ -4,6 +4,9 @@
 //! blocks and dies where the real one dies. Where it differs from the real one, [`crate::contract`] finds it, and it is
 //! the simulation that is wrong. Beyond that it can be told to fail: [`Faults`].
 //!
+//! Beside the engine's own paths its port has two for tests in other processes: `POST /sim/faults` takes a
+//! [`FaultRequest`], `GET /sim/log` lists every load and unload with its outcome and life as [`LogEntry`].
+//!
 //! Every answer begins with the digest of the bytes that made it ([`Digest::short`](longshore_types::Digest::short)),
 //! or with the base model's name.
 

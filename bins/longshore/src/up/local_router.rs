@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use longshore_api::fleet::{Adapter, Engine};
 use longshore_cluster::fleet::FleetStore;
-use longshore_cluster::local::InFlight as Router;
+use longshore_cluster::local::Router;
 use longshore_proxy::{InFlight, table_from_fleet};
 use longshore_routing::Table;
 use longshore_types::EngineId;

@@ -28,8 +28,9 @@ pub fn prepare() -> Result<PathBuf> {
     for (name, seed) in ADAPTERS {
         let adapter = dir.join("adapters").join(name);
         if !adapter.join(CONFIG).is_file() {
-            write(&adapter, &AdapterRecipe::seeded(seed))
-                .with_context(|| format!("cannot make the sample adapter {}: name manifests with -f", adapter.display()))?;
+            write(&adapter, &AdapterRecipe::seeded(seed)).with_context(|| {
+                format!("cannot make the sample adapter {}: name manifests with -f", adapter.display())
+            })?;
         }
     }
     Ok(dir)

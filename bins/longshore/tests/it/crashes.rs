@@ -47,7 +47,12 @@ fn killed_at_random_points_it_ends_in_the_right_state_and_loads_nothing_twice() 
         }
         for engine in &engines {
             for ((boot, name), times) in engine.loads() {
-                assert_eq!(times, 1, "round {round}: {name} was loaded {times} times in life {boot}:\n{}", up.process.output());
+                assert_eq!(
+                    times,
+                    1,
+                    "round {round}: {name} was loaded {times} times in life {boot}:\n{}",
+                    up.process.output()
+                );
             }
         }
         up.process.kill9();

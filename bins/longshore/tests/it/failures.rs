@@ -24,7 +24,8 @@ fn i1_killing_an_engine_moves_its_adapters_and_nobody_else_answers_for_them() {
         up.until_ready(&format!("a{n}"), 1);
     }
     let victim = up.holders("a0")[0].clone();
-    let moved: Vec<String> = (0..6).map(|n| format!("a{n}")).filter(|name| up.holders(name) == [victim.clone()]).collect();
+    let moved: Vec<String> =
+        (0..6).map(|n| format!("a{n}")).filter(|name| up.holders(name) == [victim.clone()]).collect();
     assert_eq!(moved.len(), 2, "two adapters on each engine");
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -24,10 +24,9 @@ impl Process {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        for output in [
-            Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>,
-            Box::new(child.stderr.take().unwrap()),
-        ] {
+        for output in
+            [Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>, Box::new(child.stderr.take().unwrap())]
+        {
             let lines = lines.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -102,10 +101,10 @@ pub struct Up {
 impl Up {
     /// With these further arguments, on free ports.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
-        let store = dir.join("store");
+        let store = if args.contains(&"--store") { Vec::new() } else { vec!["--store", "store"] };
         let mut command = longshore();
-        command.current_dir(dir).arg("up").args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store"]);
-        command.arg(store).args(args);
+        command.current_dir(dir).arg("up").args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(store).args(args);
         let process = Process::start(&mut command);
         let head = process.line_with("requests on http://");
         let after = |mark: &str| {
@@ -197,7 +196,7 @@ impl Engine {
         let answer = get(&self.address, "/sim/log");
         let value: Value = serde_json::from_str(&answer.body).unwrap();
         let mut loads = BTreeMap::new();
-        let entries = value.as_array().or_else(|| value["log"].as_array()).unwrap();
+        let entries = value["entries"].as_array().unwrap();
         for entry in entries.iter().filter(|entry| entry["what"] == "load" && entry["status"] == 200) {
             let key = (entry["boot"].as_u64().unwrap(), entry["name"].as_str().unwrap().to_owned());
             *loads.entry(key).or_default() += 1;

@@ -25,7 +25,7 @@ use super::depot::{Files, Hold};
 use super::inbox::{Input, Left};
 use super::manifests::Manifests;
 use super::problems::{Problem, Problems};
-use super::{Connect, InFlight};
+use super::{Connect, Router};
 use crate::fleet::FleetStore;
 use engines::Known;
 
@@ -52,7 +52,7 @@ pub(super) struct Shared {
     pub problems: Problems,
     pub files: Files,
     pub connect: Arc<dyn Connect>,
-    pub in_flight: Arc<dyn InFlight>,
+    pub router: Arc<dyn Router>,
     pub inbox: mpsc::UnboundedSender<Input>,
 }
 

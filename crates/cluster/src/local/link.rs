@@ -15,7 +15,7 @@ use super::depot::Paths;
 use crate::fleet::FleetStore;
 
 /// Who knows which adapters requests are under way for. The local router does, which an engine's own metrics lag behind.
-pub trait InFlight: Send + Sync + 'static {
+pub trait Router: Send + Sync + 'static {
     /// The names in requests that have been sent to `engine` and are not answered in full.
     fn active_on(&self, engine: &EngineId) -> BTreeSet<Arc<str>>;
 
@@ -30,7 +30,7 @@ pub trait InFlight: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRouter;
 
-impl InFlight for NoRouter {
+impl Router for NoRouter {
     fn active_on(&self, _: &EngineId) -> BTreeSet<Arc<str>> {
         BTreeSet::new()
     }
@@ -50,14 +50,14 @@ pub(super) struct Link {
     id: EngineId,
     engine: Arc<dyn Engine>,
     paths: Paths,
-    in_flight: Arc<dyn InFlight>,
+    router: Arc<dyn Router>,
     /// Its life, as it said last.
     boot: Arc<Mutex<Option<Boot>>>,
 }
 
 impl Link {
-    pub(super) fn new(id: EngineId, engine: Arc<dyn Engine>, paths: Paths, in_flight: Arc<dyn InFlight>) -> Self {
-        Self { id, engine, paths, in_flight, boot: Arc::default() }
+    pub(super) fn new(id: EngineId, engine: Arc<dyn Engine>, paths: Paths, router: Arc<dyn Router>) -> Self {
+        Self { id, engine, paths, router, boot: Arc::default() }
     }
 
     /// What it holds, in one life.
@@ -128,7 +128,7 @@ impl Link {
     }
 
     fn busy(&self, mut load: LoadSignals) -> LoadSignals {
-        load.active.extend(self.in_flight.active_on(&self.id));
+        load.active.extend(self.router.active_on(&self.id));
         load
     }
 
@@ -184,9 +184,9 @@ mod tests {
         EngineId::new(Namespace::default_namespace(), "h:1")
     }
 
-    fn link(engine: &Arc<FakeEngine>, alias: Option<&str>, in_flight: Arc<dyn InFlight>) -> Link {
+    fn link(engine: &Arc<FakeEngine>, alias: Option<&str>, router: Arc<dyn Router>) -> Link {
         let paths = Paths::new(FakeDepot::new(), alias.map(|path| StoreView::new(path).unwrap()));
-        Link::new(id(), engine.clone(), paths, in_flight)
+        Link::new(id(), engine.clone(), paths, router)
     }
 
     fn load(boot: &Boot, root: Root, key: Option<EngineKey>) -> Load {
@@ -316,9 +316,9 @@ mod tests {
         assert!(fault.message.contains("--engine-api-key-file"), "{}", fault.message);
     }
 
-    struct Router;
+    struct Busy;
 
-    impl InFlight for Router {
+    impl Router for Busy {
         fn active_on(&self, engine: &EngineId) -> BTreeSet<Arc<str>> {
             assert_eq!(*engine, id());
             ["sql".into()].into()
@@ -329,7 +329,7 @@ mod tests {
     async fn i5_an_engine_with_requests_under_way_is_not_idle_whatever_its_metrics_say() {
         let engine = Arc::new(FakeEngine::new("tiny"));
         assert!(link(&engine, None, Arc::new(NoRouter)).probe().await.unwrap().is_idle());
-        let link = link(&engine, None, Arc::new(Router));
+        let link = link(&engine, None, Arc::new(Busy));
         assert!(!link.probe().await.unwrap().is_idle());
         assert!(!link.list().await.unwrap().load.is_idle());
     }

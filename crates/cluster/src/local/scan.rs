@@ -5,6 +5,7 @@
 //! so that neither an editor that empties a file before it writes it nor a copy that is under way is believed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -249,12 +250,17 @@ impl Found {
             Ok(names) => names,
             Err(error) => return self.failed(root, path, &error),
         };
+        // An adapter that lies among the manifests brings JSON of its own.
+        let adapter = names.contains(OsStr::new(ADAPTER_CONFIG));
         for name in names {
             // Hidden ones are what editors and a mounted ConfigMap keep for themselves.
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
             let entry = path.join(&name);
+            if adapter && entry.extension().is_some_and(|extension| extension == "json") {
+                continue;
+            }
             match fs::metadata(&entry) {
                 Ok(metadata) if metadata.is_dir() => self.directory(root, &entry, &metadata, depth + 1),
                 Ok(metadata) if metadata.is_file() && is_manifest(&entry) => self.file(entry, metadata),
@@ -284,6 +290,9 @@ impl Found {
         self.problems.entry(root.to_owned()).or_default().push(problem);
     }
 }
+
+/// What tells a directory with an adapter from others.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")

@@ -68,11 +68,10 @@ impl Reconciler {
         }
         let phase_change = !object.written || status.phase != object.shown.phase;
         let turn = object.last_write.map(|last| last + self.config.status_interval);
-        if !phase_change && !always && !ask {
-            if let Some(turn) = turn.filter(|turn| *turn > now) {
-                self.timers.wake(Wake::Object(key.clone()), turn);
-                return;
-            }
+        let may_wait = !phase_change && !always && !ask;
+        if let Some(turn) = turn.filter(|turn| may_wait && *turn > now) {
+            self.timers.wake(Wake::Object(key.clone()), turn);
+            return;
         }
         object.sequence += 1;
         object.written = true;

@@ -156,3 +156,64 @@ impl Form {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(status: u16, content_type: Option<&'static str>, body: &str) -> Answer {
+        let mut headers = HeaderMap::new();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        Answer { status, headers, body: body.to_owned() }
+    }
+
+    fn holds(form: Form, answer: &Answer) -> bool {
+        both(200, form).check(Version::V0_32_0, answer).is_ok()
+    }
+
+    #[test]
+    fn each_form_takes_what_it_describes_and_nothing_else() {
+        let json = Some("application/json");
+        let error_body = r#"{"error":{"message":"no a","type":"T","param":null,"code":200}}"#;
+        let cases: [(Form, Answer, Answer); 8] = [
+            (Form::Empty, answer(200, None, ""), answer(200, None, "x")),
+            (Form::Text("x".into()), answer(200, None, "x"), answer(200, json, "x")),
+            (error("T", "no"), answer(200, json, error_body), answer(200, json, &error_body.replace("\"T\"", "\"U\""))),
+            (error("T", "no"), answer(200, json, error_body), answer(200, json, &error_body.replace(":200", ":500"))),
+            (Form::Detail("d"), answer(200, json, r#"{"detail":"d"}"#), answer(200, json, r#"{"detail":"e"}"#)),
+            (
+                Form::Json(vec![("/a/0", json!(1))]),
+                answer(200, json, r#"{"a":[1]}"#),
+                answer(200, json, r#"{"a":[2]}"#),
+            ),
+            (
+                Form::Events(vec!["a", "b"]),
+                answer(200, Some("text/event-stream"), "a b"),
+                answer(200, Some("text/event-stream"), "b a"),
+            ),
+            (
+                Form::Metrics(vec!["x:y"]),
+                answer(200, Some("text/plain"), "x:y{l=\"1\"} 1.0"),
+                answer(200, Some("text/plain"), "x:yz 1.0"),
+            ),
+        ];
+        for (form, good, bad) in cases {
+            assert!(holds(form.clone(), &good), "{form:?}");
+            assert!(!holds(form.clone(), &bad), "{form:?}");
+            assert!(!holds(form.clone(), &Answer { status: 404, ..good }), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn each_version_is_held_to_its_own_answer() {
+        let expect = either((200, Form::Any), (400, Form::Any));
+        let ok = answer(200, None, "");
+        assert!(expect.check(Version::V0_11_0, &ok).is_ok());
+        assert!(expect.check(Version::V0_32_0, &ok).is_err());
+    }
+}

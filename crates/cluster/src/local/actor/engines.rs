@@ -117,7 +117,7 @@ impl<B: Brain> Actor<B> {
             Err(fault) => return self.engine_problem(&id, Some(&fault)),
         };
         let paths = Paths::new(self.shared.files.depot.clone(), config.store_alias.clone());
-        let link = Link::new(id.clone(), engine, paths, self.shared.in_flight.clone());
+        let link = Link::new(id.clone(), engine, paths, self.shared.router.clone());
         let known = Known { config, link, base: None, heard: Heard::Nothing };
         let seen = known.seen();
         self.engines.insert(id, known);

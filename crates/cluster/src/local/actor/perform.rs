@@ -50,7 +50,7 @@ impl<B: Brain> Actor<B> {
             self.refresh_engine(engine);
         }
         if !adapters.is_empty() || !engines.is_empty() {
-            self.shared.in_flight.fleet_changed(&self.shared.fleet);
+            self.shared.router.fleet_changed(&self.shared.fleet);
         }
         for effect in rest {
             self.begin(effect);

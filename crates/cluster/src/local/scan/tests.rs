@@ -54,6 +54,15 @@ fn the_first_look_takes_in_every_manifest_of_a_directory() {
 }
 
 #[test]
+fn the_files_of_an_adapter_that_lies_among_the_manifests_are_no_manifests() {
+    let mut place = Place::new();
+    for name in ["sql/adapter_config.json", "sql/tokenizer.json", "sql/a.yaml", "b.json"] {
+        place.write(name, ONE);
+    }
+    assert_eq!(place.look(), ["b.json 1", "sql/a.yaml 1"]);
+}
+
+#[test]
 fn at_the_first_look_files_are_ordered_by_when_they_were_written_later_by_when_they_appear() {
     let mut place = Place::new();
     place.write("a.yaml", ONE);
