@@ -62,14 +62,28 @@ impl RealVllm {
     /// # Errors
     /// Where the scripts fail, with the end of what they said.
     pub async fn start(version: Version, config: &RealConfig, logs: &Path) -> Result<Self, NotStarted> {
+        // Another process could take the port in between; then this engine says so and the test is run again.
+        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Self::start_on(version, config, logs, addr).await
+    }
+
+    /// The same on the address of an engine that has ended.
+    ///
+    /// # Errors
+    /// As for [`RealVllm::start`].
+    pub async fn start_on(
+        version: Version,
+        config: &RealConfig,
+        logs: &Path,
+        addr: SocketAddr,
+    ) -> Result<Self, NotStarted> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vllm");
         let setup = scripts.join("setup.sh");
         let setup = tokio::process::Command::new(setup).arg(version.as_str()).output().await?;
         if !setup.status.success() {
             return Err(NotStarted(format!("setup.sh {version}: {}", String::from_utf8_lossy(&setup.stderr))));
         }
-        // Another process could take the port in between; then this engine says so and the test is run again.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = addr.port();
         fs::create_dir_all(logs)?;
         let log = logs.join(format!("vllm-{version}-{port}.log"));
         let output = File::create(&log)?;
@@ -85,7 +99,6 @@ impl RealVllm {
             // The engine starts processes of its own; a group of theirs can be ended as a whole.
             .process_group(0)
             .spawn()?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut engine = Self { version, addr, child, log };
         engine.wait_ready().await?;
         Ok(engine)

@@ -75,7 +75,7 @@ fn change_under_load(engines: &str, how: impl Fn(&std::path::Path)) {
     until("the new bytes are everywhere", || {
         let adapter = up.adapter("sql");
         adapter["digest"] != before
-            && adapter["readyReplicas"].to_string() == engines
+            && adapter["readyReplicas"].as_u64() == engines.parse().ok()
             && adapter["endpoints"].as_array().unwrap().iter().all(|endpoint| endpoint["digest"] == adapter["digest"])
     });
     std::thread::sleep(Duration::from_millis(300));

@@ -1,6 +1,6 @@
 //! `longshore` as its users run it: processes, files and requests.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod bad_input;
 mod changes;

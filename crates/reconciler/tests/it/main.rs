@@ -1,5 +1,7 @@
 //! The reconciler against a small world of fake engines, in virtual time.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
 mod adapters;
 mod engines;
 mod faults;

@@ -600,11 +600,10 @@ impl World {
         for route in self.routes.values() {
             for endpoint in &route.endpoints {
                 let Some(engine) = self.engines.get(&endpoint.engine).filter(|engine| engine.alive) else { continue };
-                if let Some(root) = engine.residents.get(route.adapter.name.as_str()) {
-                    if root.digest() != endpoint.digest {
-                        self.show(&route.adapter.name.to_string());
-                        panic!("I1: {} on {} in life {}: {root:?}, {route:?}", route.adapter, engine.id, engine.boot);
-                    }
+                let held = engine.residents.get(route.adapter.name.as_str());
+                if let Some(root) = held.filter(|root| root.digest() != endpoint.digest) {
+                    self.show(route.adapter.name.as_str());
+                    panic!("I1: {} on {} in life {}: {root:?}, {route:?}", route.adapter, engine.id, engine.boot);
                 }
             }
         }
