@@ -7,6 +7,10 @@ pub mod process;
 pub mod report;
 pub mod stats;
 mod tidy;
+mod up;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -29,6 +33,14 @@ pub struct Args {
     /// How often to measure; a bench may need more than that
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+
+    /// Seconds that `up` is watched idle; less than a minute is scaled to one, and the rows say so
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+    idle: u64,
+
+    /// The program to measure, built already [default: one that is built with the release profile]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 }
 
 /// What a bench is told.
@@ -38,6 +50,10 @@ pub struct Options {
     pub workspace: Workspace,
     /// How often to measure: at least 1.
     pub runs: u32,
+    /// How long a program that has nothing to do is watched.
+    pub idle: Duration,
+    /// The program to measure, instead of one that is built for it.
+    pub program: Option<PathBuf>,
 }
 
 /// One thing that can be measured.
@@ -51,8 +67,10 @@ pub struct Bench {
 }
 
 /// Every bench there is.
-pub const BENCHES: &[Bench] =
-    &[Bench { name: "tidy", about: "how long each rule of `cargo xtask tidy` takes on this tree", run: tidy::run }];
+pub const BENCHES: &[Bench] = &[
+    Bench { name: "tidy", about: "how long each rule of `cargo xtask tidy` takes on this tree", run: tidy::run },
+    Bench { name: "up", about: "what `longshore up` costs at rest, and how soon what it is told takes effect", run: up::run },
+];
 
 /// Runs the task.
 pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -66,7 +84,12 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
         let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("no bench is called {name}; there is: {}", known.join(", "));
     };
-    let report = (bench.run)(&Options { workspace: workspace.clone(), runs: args.runs })?;
+    let report = (bench.run)(&Options {
+        workspace: workspace.clone(),
+        runs: args.runs,
+        idle: Duration::from_secs(args.idle),
+        program: args.program.clone(),
+    })?;
     if args.json {
         println!("{}", report.to_json()?)
     } else {

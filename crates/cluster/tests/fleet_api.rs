@@ -300,7 +300,7 @@ async fn demand_is_passed_on() {
     assert_eq!(send(&fleet.router, post(report)).await, (StatusCode::NO_CONTENT, String::new()));
     let demand = fleet.demand.try_recv().unwrap();
     assert_eq!(demand.missing[0].pod, "127.0.0.1:8001");
-    assert_eq!(demand.adapters[0].router, 1);
+    assert_eq!(demand.adapters[0].in_flight, 1);
 }
 
 #[tokio::test]

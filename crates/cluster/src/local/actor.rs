@@ -36,6 +36,10 @@ const BATCH: usize = 256;
 /// what they hold may be all that routers have.
 const OPEN_AFTER: Duration = Duration::from_secs(3);
 
+/// The same once one engine has answered: the others take about as long, unless something is wrong with them, and that
+/// must not hide what is served (I11).
+const OPEN_AFTER_ONE: Duration = Duration::from_millis(100);
+
 /// A time to sleep until where nothing is due: any input wakes the actor.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -79,6 +83,8 @@ pub(super) struct Actor<B> {
     holds: Vec<Hold>,
     /// When the manifests were first read.
     read_at: Option<Instant>,
+    /// When the first engine answered, or failed to.
+    heard_at: Option<Instant>,
     synced: bool,
     swept: bool,
     withdrawing: Option<Withdrawing>,
@@ -117,6 +123,7 @@ impl<B: Brain> Actor<B> {
             answers: VecDeque::new(),
             holds: Vec::new(),
             read_at: None,
+            heard_at: None,
             synced: false,
             swept: false,
             withdrawing: None,
@@ -167,7 +174,7 @@ impl<B: Brain> Actor<B> {
             return now;
         }
         let decide = self.brain.wake_at().map(|time| self.shared.clock.instant_at(time));
-        let open = self.read_at.filter(|_| !self.shared.fleet.is_open()).map(|read| read + OPEN_AFTER);
+        let open = self.open_at().filter(|_| !self.shared.fleet.is_open());
         decide.into_iter().chain(open).min().unwrap_or(now + LONG)
     }
 
@@ -184,8 +191,11 @@ impl<B: Brain> Actor<B> {
         self.perform(effects);
         // By now the reconciler has pinned what it was told of.
         self.holds.clear();
-        let waited = self.read_at.is_some_and(|read| read.elapsed() >= OPEN_AFTER);
-        if (self.synced && self.answers.is_empty()) || waited {
+        if self.engines.values().any(Known::is_heard) {
+            self.heard_at.get_or_insert_with(Instant::now);
+        }
+        let all_heard = self.synced && self.answers.is_empty() && self.engines.values().all(Known::is_heard);
+        if all_heard || self.open_at().is_some_and(|at| at <= Instant::now()) {
             self.shared.fleet.open();
         }
         if let Some(withdrawing) = &mut self.withdrawing
@@ -233,9 +243,17 @@ impl<B: Brain> Actor<B> {
         }
     }
 
-    /// Everything that exists has been told once the manifests were read and each engine has answered or failed to.
+    /// When the fleet is shown even if an engine has not been heard of.
+    fn open_at(&self) -> Option<Instant> {
+        let read = self.read_at?;
+        let after_one = self.heard_at.map(|heard| heard.max(read) + OPEN_AFTER_ONE);
+        Some(after_one.into_iter().fold(read + OPEN_AFTER, Instant::min))
+    }
+
+    /// Everything that exists has been told once the manifests were read: engines are told before that. Which of them
+    /// still hold what, the reconciler waits for as long as it makes sense.
     fn check_synced(&mut self) {
-        if !self.synced && self.read_at.is_some() && self.engines.values().all(Known::is_heard) {
+        if !self.synced && self.read_at.is_some() {
             self.synced = true;
             self.observe(Fact::Synced);
         }

@@ -33,6 +33,8 @@ impl Reconciler {
                     Reach::Fails { times, answered, .. } => (times.saturating_add(1), *answered),
                     Reach::Unknown => (1, false),
                 };
+                // A restart should not wait for a whole interval to be noticed, and one that is away has time to answer.
+                engine.listing.due = now + self.config.list_interval / 4;
                 let news = !matches!(&engine.reach, Reach::Fails { fault: before, .. } if *before == fault);
                 engine.reach = Reach::Fails { times, answered, fault };
                 if news {
