@@ -8,3 +8,4 @@ mod crashes;
 mod failures;
 mod first_command;
 mod harness;
+mod second_router;
