@@ -69,7 +69,11 @@ pub struct Bench {
 /// Every bench there is.
 pub const BENCHES: &[Bench] = &[
     Bench { name: "tidy", about: "how long each rule of `cargo xtask tidy` takes on this tree", run: tidy::run },
-    Bench { name: "up", about: "what `longshore up` costs at rest, and how soon what it is told takes effect", run: up::run },
+    Bench {
+        name: "up",
+        about: "what `longshore up` costs at rest, and how soon what it is told takes effect",
+        run: up::run,
+    },
 ];
 
 /// Runs the task.

@@ -56,6 +56,13 @@ impl Workspace {
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = Command::new(cargo());
         command.arg(subcommand).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // `cargo run` tells this program of the package xtask. Build scripts that ask for such variables would take a cargo
+        // that has them and one that has not for different builds, and build all that depends on them anew each time.
+        for (name, _) in env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 

@@ -20,8 +20,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// Builds a package's program with the release profile and returns where it lies. Cargo's progress goes to standard
 /// error. Fails where the package has not exactly one program.
 pub fn build_release(workspace: &Workspace, package: &str) -> Result<PathBuf> {
-    let output = workspace
-        .cargo("build")
+    let mut cargo = workspace.cargo("build");
+    let output = cargo
         .args(["--release", "--package", package, "--bins", "--message-format=json-render-diagnostics"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
