@@ -30,8 +30,9 @@ use finite::FiniteScan;
 use header::{Header, LENGTH_BYTES, MAX_HEADER};
 use lora::Summary;
 
-/// Bytes read at once.
-pub(crate) const CHUNK: usize = 1 << 20;
+/// Bytes read at once. With 1 MiB, the memory of a process that had fetched 20 adapters in parallel stayed 10 MiB higher:
+/// an allocator keeps one such buffer for each of its arenas.
+pub(crate) const CHUNK: usize = 128 << 10;
 /// How every Git LFS pointer begins (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 const LFS: &[u8] = b"version ";
 

@@ -20,14 +20,18 @@ pub(crate) struct Adapter {
     pub(crate) matching: BTreeSet<EngineId>,
     /// What it should be loaded from, once that is known, and the generation that said so.
     pub(crate) target: Option<Target>,
-    /// What was served before: where a change that fails goes back to.
+    /// What was served before, by this process or, as status records it, by the one before: where a change that fails goes
+    /// back to.
     pub(crate) previous: Option<Resolved>,
     /// Roots that it has been served from and may be served from until each engine is changed over.
     pub(crate) accepted: BTreeSet<Root>,
+    /// Engines on which AIBrix had loaded it, as the status that it left behind says.
+    pub(crate) aibrix: BTreeSet<String>,
     /// The generation that is being resolved.
     pub(crate) resolving: Option<i64>,
-    /// A generation that failed to resolve, or whose bytes engines refused, and when it is tried again.
-    pub(crate) resolve_wait: Option<(i64, Timestamp)>,
+    /// A generation that failed to resolve, or whose bytes engines refused, and when it is tried again; never, where only a
+    /// change of the object helps.
+    pub(crate) resolve_wait: Option<(i64, Option<Timestamp>)>,
     /// How often resolving has failed in a row.
     pub(crate) resolve_failures: u32,
     /// Why it cannot be served at all as declared, and when that is looked at again.
@@ -56,8 +60,8 @@ pub(crate) struct Adapter {
     pub(crate) published: BTreeSet<(EngineId, Boot)>,
     /// The sequence number of the route sent out last.
     pub(crate) sequence: u64,
-    /// Why the last one could not be published.
-    pub(crate) publish_fault: Option<Fault>,
+    /// Why a route could not be published, and which; `None` once a later attempt went through.
+    pub(crate) publish_fault: Option<(u64, Fault)>,
     /// Until when requests wait because the only holder is being changed over.
     pub(crate) swap_until: Option<Timestamp>,
     /// Since when each engine has been in the state that status shows.
@@ -68,7 +72,8 @@ pub(crate) struct Adapter {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) resolved: Resolved,
-    pub(crate) generation: i64,
+    /// The generation that asked for it; none where it stands in for what the present one asks for.
+    pub(crate) generation: Option<i64>,
 }
 
 /// A fault that keeps an adapter from being served at all.
@@ -123,6 +128,7 @@ impl Adapter {
             target: None,
             previous: None,
             accepted: BTreeSet::new(),
+            aibrix: BTreeSet::new(),
             resolving: None,
             resolve_wait: None,
             resolve_failures: 0,
@@ -150,7 +156,8 @@ impl Adapter {
     pub(crate) fn may_be_asked_for_other_bytes(&self, engine: &EngineId, root: Option<&Root>) -> bool {
         let digest = root.and_then(Root::digest);
         let mut abroad = self.abroad.values().flatten();
-        abroad.any(|endpoint| endpoint.engine == *engine && (root.is_none() || endpoint.digest != digest))
+        // Without a digest nobody knows whether the bytes are the same.
+        abroad.any(|endpoint| endpoint.engine == *engine && (digest.is_none() || endpoint.digest != digest))
     }
 
     /// The root that engines should hold.
@@ -158,21 +165,52 @@ impl Adapter {
         self.target.as_ref().map(|target| &target.resolved.root)
     }
 
-    /// Whether requests may be answered from `root`: the target, or what was served before it.
-    pub(crate) fn may_serve(&self, root: &Root) -> bool {
-        self.root() == Some(root) || (self.target.is_some() && self.accepted.contains(root))
+    /// Whether requests may be answered from `root` on this engine: the target, or what was served before it.
+    pub(crate) fn may_serve(&self, engine: &EngineId, root: &Root) -> bool {
+        self.root() == Some(root) || (self.target.is_some() && self.was_served(engine, root))
     }
 
-    /// Whether `root` is ours to unload: from our store, or one that we gave out or that status records.
-    pub(crate) fn is_ours(&self, root: &Root) -> bool {
-        matches!(root, Root::Store(_)) || self.root() == Some(root) || self.accepted.contains(root)
+    /// Whether `root` is ours to unload from this engine: from our store, one that we gave out or that status records, or
+    /// AIBrix's where its status lists the engine.
+    pub(crate) fn is_ours(&self, engine: &EngineId, root: &Root) -> bool {
+        matches!(root, Root::Store(_)) || self.root() == Some(root) || self.was_served(engine, root)
+    }
+
+    fn was_served(&self, engine: &EngineId, root: &Root) -> bool {
+        self.accepted.contains(root) || (self.aibrix.contains(&*engine.name) && *root == self.aibrix_root())
+    }
+
+    /// Where AIBrix's runtime puts an adapter.
+    pub(crate) fn aibrix_root(&self) -> Root {
+        Root::Other(format!("/tmp/aibrix/adapters/{}", self.spec.key.name).into())
+    }
+
+    /// Every root by which an engine may hold it, the wanted one first: what status records.
+    pub(crate) fn roots(&self) -> Vec<Root> {
+        let mut roots: Vec<Root> = Vec::new();
+        let previous = self.previous.iter().map(|previous| &previous.root);
+        for root in self.root().into_iter().chain(previous).chain(&self.accepted) {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
+        roots.extend(Some(self.aibrix_root()).filter(|root| !self.aibrix.is_empty() && !roots.contains(root)));
+        roots
+    }
+
+    /// The object has changed, or another one of its name has come: what went wrong says nothing any more.
+    pub(crate) fn start_over(&mut self) {
+        self.trouble = None;
+        self.replicas.clear();
+        self.resolve_failures = 0;
     }
 
     /// Whether resolving the present generation is to be begun.
     pub(crate) fn needs_resolving(&self, now: Timestamp) -> bool {
         let generation = self.spec.generation;
-        let done = self.target.as_ref().is_some_and(|target| target.generation == generation);
-        let waits = self.resolve_wait.is_some_and(|(of, until)| of == generation && now < until);
+        let done = self.target.as_ref().is_some_and(|target| target.generation == Some(generation));
+        let waits =
+            self.resolve_wait.is_some_and(|(of, until)| of == generation && until.is_none_or(|until| now < until));
         !done && !waits && self.resolving != Some(generation)
     }
 }

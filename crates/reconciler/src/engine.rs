@@ -29,8 +29,11 @@ pub(crate) struct Engine {
     pub(crate) probing: Call,
     /// The load that has its load slot (I3).
     pub(crate) loading: Option<LoadOp>,
-    /// Roots of loads that were given up without knowing how they went: it may hold them until a listing tells.
-    pub(crate) suspected: BTreeSet<Root>,
+    /// Loads that were given up without knowing how they went: it may hold them until a listing tells.
+    pub(crate) suspected: BTreeSet<(AdapterName, Root)>,
+    /// What it may hold of adapters that were forgotten before it could be asked to let go, where the root alone does not
+    /// tell that it is ours.
+    pub(crate) leftovers: BTreeSet<(AdapterName, Root)>,
     /// Loads that wait for the slot: changed-over adapters first, then by priority.
     pub(crate) queue: BTreeSet<Waiting>,
     /// Names on their way out.
@@ -73,10 +76,25 @@ pub(crate) enum Reach {
 pub(crate) struct Call {
     /// Whether one is under way, and how many drains had begun when it was asked for.
     pub(crate) since: Option<u64>,
+    /// When the last one was asked for.
+    pub(crate) asked: Timestamp,
     /// Whether the answer to the one under way is about a life that is over.
     pub(crate) void: bool,
     /// When the next one is due.
     pub(crate) due: Timestamp,
+}
+
+impl Call {
+    /// One is asked for now.
+    pub(crate) fn begin(&mut self, now: Timestamp, drains: u64) {
+        self.since = Some(drains);
+        self.asked = now;
+    }
+
+    /// The answer to the one that is under way will be about another life.
+    pub(crate) fn make_void(&mut self) {
+        self.void = self.since.is_some();
+    }
 }
 
 /// A load under way.
@@ -148,6 +166,7 @@ impl Engine {
             probing: Call { due: now, ..Call::default() },
             loading: None,
             suspected: BTreeSet::new(),
+            leftovers: BTreeSet::new(),
             queue: BTreeSet::new(),
             leaving: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -174,6 +193,11 @@ impl Engine {
     /// Whether a load of this adapter is under way.
     pub(crate) fn is_loading(&self, adapter: &AdapterKey) -> bool {
         self.loading.as_ref().is_some_and(|op| op.adapter == *adapter)
+    }
+
+    /// Whether it was ever asked for the adapter's name by `key`: held, loading, or on its way out.
+    pub(crate) fn has_to_do_with(&self, key: &AdapterKey) -> bool {
+        self.residents.contains_key(key.name.as_str()) || self.leaving.contains_key(&key.name) || self.is_loading(key)
     }
 
     /// Whether a load of this name, by whomever, is under way.

@@ -1,7 +1,9 @@
 //! The state, and how facts go in and effects come out.
 
+mod conditions;
 mod drain;
 mod engines;
+mod events;
 mod listing;
 mod loads;
 mod objects;
@@ -20,7 +22,7 @@ use longshore_types::{AdapterKey, AdapterName, Digest, EngineId, Namespace, Obje
 use crate::adapter::Adapter;
 use crate::engine::Engine;
 use crate::timers::Timers;
-use crate::{Config, Effect, Fact, Route};
+use crate::{Config, Effect, Event, Fact};
 use objects::Object;
 use pins::Pins;
 use placement::Ids;
@@ -48,6 +50,8 @@ pub struct Reconciler {
     settled: bool,
     objects: BTreeMap<ObjectKey, Object>,
     adapters: BTreeMap<AdapterKey, Adapter>,
+    /// The adapters of each namespace: an engine concerns those of its own only (I7).
+    by_namespace: BTreeMap<Namespace, BTreeSet<AdapterKey>>,
     engines: BTreeMap<EngineId, Engine>,
     /// Who claims each served name, the oldest first: that one has it.
     claims: BTreeMap<(Namespace, AdapterName), BTreeSet<(Timestamp, AdapterKey)>>,
@@ -58,14 +62,23 @@ pub struct Reconciler {
     /// Whether a slot has come free, so that adapters that wait for one are looked at.
     capacity_freed: bool,
     pins: Pins,
-    /// Routes that could not be published and are to be tried again.
-    republish: BTreeMap<AdapterKey, Route>,
+    /// Calls to engines that are gone and have not been answered yet: a new engine of that name is told apart from them.
+    unanswered: BTreeMap<EngineId, Unanswered>,
     dirty_adapters: BTreeSet<AdapterKey>,
     dirty_engines: BTreeSet<EngineId>,
     dirty_objects: BTreeSet<ObjectKey>,
     timers: Timers<Wake>,
     routes_sent: u64,
     effects: Vec<Effect>,
+    /// Events of this turn: they come behind everything else.
+    events: Vec<Event>,
+}
+
+/// What a gone engine was asked and has not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unanswered {
+    listing: bool,
+    probe: bool,
 }
 
 impl Reconciler {
@@ -78,6 +91,7 @@ impl Reconciler {
             settled: false,
             objects: BTreeMap::new(),
             adapters: BTreeMap::new(),
+            by_namespace: BTreeMap::new(),
             engines: BTreeMap::new(),
             claims: BTreeMap::new(),
             holders: BTreeMap::new(),
@@ -85,13 +99,14 @@ impl Reconciler {
             ids: Ids::default(),
             capacity_freed: false,
             pins: Pins::default(),
-            republish: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             dirty_adapters: BTreeSet::new(),
             dirty_engines: BTreeSet::new(),
             dirty_objects: BTreeSet::new(),
             timers: Timers::new(),
             routes_sent: 0,
             effects: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -138,6 +153,7 @@ impl Reconciler {
         while let Some(object) = self.dirty_objects.pop_first() {
             self.step_object(now, &object);
         }
+        self.effects.extend(self.events.drain(..).map(Effect::Event));
         std::mem::take(&mut self.effects)
     }
 
@@ -159,15 +175,14 @@ impl Reconciler {
             }
             Wake::Unpin(digest) => self.unpin_due(now, digest),
             Wake::Republish(key) => self.republish_due(&key),
-            Wake::Settled => {
-                self.settled = true;
-                self.place_everything();
-            }
+            Wake::Settled => self.settle(),
         }
     }
 
     fn synced(&mut self, now: Timestamp) {
-        self.synced = true;
+        if std::mem::replace(&mut self.synced, true) {
+            return;
+        }
         self.check_settled(now);
         self.place_everything();
         self.dirty_engines.extend(self.engines.keys().cloned());
@@ -186,11 +201,15 @@ impl Reconciler {
             return;
         }
         if self.engines.values().all(|engine| engine.heard) {
-            self.settled = true;
-            self.place_everything();
+            self.settle();
         } else if let Some(first) = self.first_answer {
             self.timers.wake(Wake::Settled, (first + self.config.settle).max(now));
         }
+    }
+
+    fn settle(&mut self) {
+        self.settled = true;
+        self.place_everything();
     }
 
     /// One adapter, from what is wanted to what is asked for.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Fault, LoadSignals, Root, Timestamp};
 
 use super::{Reconciler, Wake};
+use crate::adapter::Adapter;
 use crate::engine::{Leaving, Step};
 use crate::{Effect, Unload};
 
@@ -18,84 +19,89 @@ const LONGEST_UNLOAD_RETRY: Duration = Duration::from_secs(30);
 /// How long requests are asked to wait for a swap beyond its drain. Routers have a bound of their own.
 const SWAP_HOLD: Duration = Duration::from_secs(2);
 
+/// An engine that holds the adapter, and from where.
+type Held = (EngineId, Root);
+
 impl Reconciler {
     /// Has engines let go of the adapter where it should not be, and changes over those that hold an old root.
     pub(super) fn step_update(&mut self, now: Timestamp, key: &AdapterKey) {
-        let wins = self.has_its_name(key);
         let Some(adapter) = self.adapters.get(key) else { return };
-        let holders = self.holders.get(&(key.namespace().clone(), key.name.to_string())).cloned().unwrap_or_default();
-        let wanted = !adapter.deleting && wins;
-        let (mut unwanted, mut outdated) = (Vec::new(), Vec::new());
-        let around = || adapter.matching.iter().chain(&adapter.surplus).chain(&adapter.assigned);
-        for id in &holders {
-            let Some(engine) = self.engines.get(id) else { continue };
-            let Some(root) = engine.residents.get(key.name.as_str()) else { continue };
-            if engine.leaving.contains_key(&key.name)
-                || engine.is_loading_name(&key.name)
-                || self.routed_for_another(key, id)
-            {
-                continue;
-            }
-            // Another claim on the name decides about what it holds.
-            let mine = wins || around().any(|around| around == id);
-            let current = adapter.root() == Some(root);
-            if adapter.assigned.contains(id) && wanted {
-                if !current && adapter.target.is_some() && self.blocked(key, id).is_none() {
-                    outdated.push((id.clone(), root.clone()));
-                }
-            } else if mine && adapter.is_ours(root) {
-                unwanted.push((id.clone(), root.clone()));
-            }
-        }
-        let serving = |id: &EngineId| self.serves(key, id);
-        let served = adapter.assigned.iter().filter(|id| serving(id)).count();
-        let all_served = served == adapter.assigned.len();
-        let away = adapter.assigned.len() - served;
-        let allowed = usize::try_from(adapter.spec.update.max_unavailable).unwrap_or(1).max(1);
-        let settled_choice = !adapter.needs_placement && self.synced;
-        let open = adapter.gate.is_none();
-        let unmatched = |id: &EngineId| !adapter.matching.contains(id);
+        let wanted = !adapter.deleting && self.has_its_name(key);
+        let chosen = !adapter.needs_placement && self.synced;
+        let all_served = adapter.assigned.iter().all(|id| self.serves(key, id));
+        let (unwanted, outdated) = self.misplaced(key, wanted);
 
+        let mut leave = unwanted;
         // Nothing is taken away before the choice of engines has been made, and a replica that moves serves until its
         // successors do.
-        let leave: Vec<_> = unwanted
-            .iter()
-            .filter(|(id, root)| {
-                !wanted || (settled_choice && (unmatched(id) || all_served || !adapter.may_serve(root)))
-            })
-            .cloned()
-            .collect();
-        let mut swaps = Vec::new();
-        let mut away_with_swaps = away;
-        if open && settled_choice {
-            for (id, root) in outdated {
-                let engine_free =
-                    self.engines.get(&id).is_some_and(|engine| engine.is_usable() && engine.loading.is_none());
-                if !adapter.may_serve(&root) || !serving(&id) {
-                    if engine_free {
-                        swaps.push((id, root));
-                    }
-                } else if away_with_swaps < allowed && engine_free {
-                    away_with_swaps += 1;
-                    swaps.push((id, root));
-                }
-            }
+        let keeps_its_place = |id: &EngineId, root: &Root| {
+            let superseded = adapter.target.is_some() && adapter.trouble.is_none();
+            let serves = adapter.may_serve(id, root);
+            !chosen || (adapter.matching.contains(id) && !(superseded && (all_served || !serves)))
+        };
+        leave.retain(|(id, root)| if wanted { !keeps_its_place(id, root) } else { self.synced });
+        if chosen && adapter.gate.is_none() {
+            leave.extend(self.to_change_over(key, outdated));
         }
-        let current_everywhere = wanted
-            && settled_choice
-            && !adapter.assigned.is_empty()
-            && holders.iter().all(|id| {
-                let root = self.engines.get(id).and_then(|engine| engine.residents.get(key.name.as_str()));
-                root.is_none_or(|root| adapter.root() == Some(root) || !adapter.is_ours(root))
-            })
-            && all_served;
-        for (id, root) in leave.into_iter().chain(swaps) {
+        let all_current = wanted && chosen && all_served && !adapter.assigned.is_empty() && self.is_all_current(key);
+        for (id, root) in leave {
             self.begin_leaving(now, Some(key), &id, &key.name, root);
         }
-        if current_everywhere {
+        if all_current {
             self.forget_previous(now, key);
         }
         self.drop_empty_surplus(key);
+    }
+
+    /// What engines hold of the adapter and should not: where it is not wanted, and where another root is.
+    fn misplaced(&self, key: &AdapterKey, wanted: bool) -> (Vec<Held>, Vec<Held>) {
+        let (mut unwanted, mut outdated) = (Vec::new(), Vec::new());
+        let Some(adapter) = self.adapters.get(key) else { return (unwanted, outdated) };
+        let wins = self.has_its_name(key);
+        for (id, engine, root) in self.holders_of(key) {
+            let busy = engine.leaving.contains_key(&key.name) || engine.is_loading_name(&key.name);
+            if busy || self.routed_for_another(key, id) {
+                continue;
+            }
+            // Another claim on the name decides about what it holds.
+            let mine = wins || adapter.assigned.contains(id) || adapter.surplus.contains(id);
+            if adapter.assigned.contains(id) && wanted {
+                let replaced = adapter.root().is_some_and(|target| target != root);
+                if replaced && self.blocked(key, id).is_none() {
+                    outdated.push((id.clone(), root.clone()));
+                }
+            } else if mine && self.is_ours(key, id, root) {
+                unwanted.push((id.clone(), root.clone()));
+            }
+        }
+        (unwanted, outdated)
+    }
+
+    /// Of the engines that hold an old root, those whose turn has come: at most so many replicas may be away at once.
+    fn to_change_over(&self, key: &AdapterKey, outdated: Vec<Held>) -> Vec<Held> {
+        let Some(adapter) = self.adapters.get(key) else { return Vec::new() };
+        // An engine that is down, or holds the name for somebody else, does not keep the others from being changed.
+        let lost = |id: &EngineId| {
+            self.engines.get(id).is_none_or(|engine| engine.given_up) || self.blocked(key, id).is_some()
+        };
+        let mut away = adapter.assigned.iter().filter(|id| !self.serves(key, id) && !lost(id)).count();
+        let allowed = usize::try_from(adapter.spec.update.max_unavailable).unwrap_or(1).max(1);
+        let mut turn = outdated;
+        turn.retain(|(id, _)| {
+            let free = self.engines.get(id).is_some_and(|engine| engine.is_usable() && engine.loading.is_none());
+            if !free || !self.serves(key, id) {
+                return free;
+            }
+            away += 1;
+            away <= allowed
+        });
+        turn
+    }
+
+    /// Whether no engine holds the adapter from a root of ours that it should not be held from.
+    fn is_all_current(&self, key: &AdapterKey) -> bool {
+        let target = self.adapters.get(key).and_then(Adapter::root);
+        self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
     }
 
     /// Whether routers may still send requests there for another object that had the name until now: it withdraws first.
@@ -112,7 +118,7 @@ impl Reconciler {
         let root = engine.residents.get(key.name.as_str());
         engine.is_usable()
             && !engine.leaving.contains_key(&key.name)
-            && root.is_some_and(|root| adapter.may_serve(root))
+            && root.is_some_and(|root| adapter.may_serve(id, root))
     }
 
     /// Engines that were to let go and hold nothing.
@@ -121,13 +127,7 @@ impl Reconciler {
         let empty: Vec<EngineId> = adapter
             .surplus
             .iter()
-            .filter(|id| {
-                self.engines.get(id).is_none_or(|engine| {
-                    !engine.residents.contains_key(key.name.as_str())
-                        && !engine.leaving.contains_key(&key.name)
-                        && !engine.is_loading(key)
-                })
-            })
+            .filter(|id| self.engines.get(id).is_none_or(|engine| !engine.has_to_do_with(key)))
             .cloned()
             .collect();
         for id in empty {
@@ -146,6 +146,9 @@ impl Reconciler {
         name: &AdapterName,
         root: Root,
     ) {
+        if let Some(key) = owner {
+            self.place_as_leaving(key, id);
+        }
         let adapter = owner.and_then(|key| self.adapters.get(key));
         let swap = adapter.is_some_and(|adapter| !adapter.deleting && adapter.assigned.contains(id));
         let others = owner.is_some_and(|key| self.endpoints(key).iter().any(|endpoint| endpoint.engine != *id));
@@ -187,7 +190,13 @@ impl Reconciler {
     }
 
     pub(super) fn probed(&mut self, now: Timestamp, id: &EngineId, result: Result<LoadSignals, Fault>) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else {
+            if let Some(unanswered) = self.unanswered.get_mut(id) {
+                unanswered.probe = false;
+                self.forget_answered(id);
+            }
+            return;
+        };
         let Some(asked_at) = engine.probing.since.take() else { return };
         if std::mem::take(&mut engine.probing.void) {
             return;

@@ -3,25 +3,38 @@
 use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Timestamp};
 
 use super::pins::Holder;
-use super::{Reconciler, Wake};
+use super::{Reconciler, Unanswered, Wake};
 use crate::engine::{Engine, Reach, Step};
 use crate::{Effect, EngineSeen};
 
 impl Reconciler {
     pub(super) fn engine_seen(&mut self, now: Timestamp, seen: EngineSeen) {
         let id = seen.id.clone();
-        let mut rematch = true;
+        let (mut rematch, mut moved) = (true, false);
         match self.engines.get_mut(&id) {
             Some(engine) if engine.seen == seen => return,
             Some(engine) => {
                 rematch = engine.seen.labels != seen.labels;
+                moved = (&engine.seen.address, engine.seen.kind) != (&seen.address, seen.kind);
                 if engine.base_models.is_empty() {
                     engine.base_models.extend(seen.base_model.clone());
+                }
+                if engine.seen.boot != seen.boot {
+                    // What is under way was asked of the life before, whether or not that one was known.
+                    engine.listing.make_void();
+                    engine.probing.make_void();
                 }
                 engine.seen = seen;
             }
             None => {
-                self.engines.insert(id.clone(), Engine::new(seen, now));
+                let mut engine = Engine::new(seen, now);
+                if let Some(unanswered) = self.unanswered.remove(&id) {
+                    engine.listing.since = unanswered.listing.then_some(0);
+                    engine.listing.make_void();
+                    engine.probing.since = unanswered.probe.then_some(0);
+                    engine.probing.make_void();
+                }
+                self.engines.insert(id.clone(), engine);
             }
         }
         let Some(engine) = self.engines.get_mut(&id) else { return };
@@ -42,6 +55,9 @@ impl Reconciler {
         if rematch {
             self.match_engine(&id);
         }
+        if moved {
+            self.dirty_holders(&id);
+        }
         self.dirty_engines.insert(id.clone());
         self.effects.push(Effect::EngineChanged(id));
     }
@@ -52,6 +68,10 @@ impl Reconciler {
         }
         self.empty_engine(now, id, "is gone");
         let Some(engine) = self.engines.remove(id) else { return };
+        let unanswered = Unanswered { listing: engine.listing.since.is_some(), probe: engine.probing.since.is_some() };
+        if unanswered.listing || unanswered.probe {
+            self.unanswered.insert(id.clone(), unanswered);
+        }
         self.undescribe_engine(id);
         for key in engine.matched {
             if let Some(adapter) = self.adapters.get_mut(&key) {
@@ -76,8 +96,8 @@ impl Reconciler {
         engine.boot = Some(boot);
         engine.signals = longshore_types::LoadSignals::default();
         // What is under way was asked of the life before.
-        engine.listing.void = engine.listing.since.is_some();
-        engine.probing.void = engine.probing.since.is_some();
+        engine.listing.make_void();
+        engine.probing.make_void();
         for key in &engine.matched {
             if let Some(adapter) = self.adapters.get_mut(key) {
                 adapter.replicas.remove(id);
@@ -93,9 +113,12 @@ impl Reconciler {
         let Some(engine) = self.engines.get_mut(id) else { return };
         let loading = engine.loading.take();
         engine.touched.clear();
+        engine.leftovers.clear();
         let suspected = std::mem::take(&mut engine.suspected);
         let residents = std::mem::take(&mut engine.residents);
         let leaving = std::mem::take(&mut engine.leaving);
+        self.dirty_adapters.extend(loading.iter().map(|op| op.adapter.clone()));
+        let suspected = suspected.into_iter().map(|(_, root)| root);
         for root in loading.map(|op| op.root).into_iter().chain(suspected) {
             self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
         }
@@ -205,7 +228,7 @@ impl Reconciler {
         let Some(engine) = self.engines.get_mut(id) else { return };
         if engine.seen.ready && engine.listing.since.is_none() {
             if engine.listing.due <= now {
-                engine.listing.since = Some(engine.drains);
+                engine.listing.begin(now, engine.drains);
                 engine.touched.clear();
                 self.effects.push(Effect::List { engine: id.clone() });
             } else {
@@ -215,7 +238,7 @@ impl Reconciler {
         let draining = engine.leaving.values().any(|leaving| matches!(leaving.step, Step::Draining { .. }));
         if draining && engine.is_usable() && engine.probing.since.is_none() {
             if engine.probing.due <= now {
-                engine.probing.since = Some(engine.drains);
+                engine.probing.begin(now, engine.drains);
                 self.effects.push(Effect::Probe { engine: id.clone() });
             } else {
                 self.timers.wake(Wake::Engine(id.clone()), engine.probing.due);

@@ -13,7 +13,13 @@ use crate::{Effect, Listing};
 
 impl Reconciler {
     pub(super) fn listed(&mut self, now: Timestamp, id: &EngineId, result: Result<Listing, Fault>) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else {
+            if let Some(unanswered) = self.unanswered.get_mut(id) {
+                unanswered.listing = false;
+                self.forget_answered(id);
+            }
+            return;
+        };
         if engine.listing.since.take().is_none() {
             return;
         }
@@ -51,7 +57,9 @@ impl Reconciler {
         let Some(engine) = self.engines.get_mut(id) else { return };
         // The pod's word on which life it is comes before the engine's own.
         let boot = engine.seen.boot.clone().unwrap_or(listing.boot);
-        let was_away = matches!(engine.reach, Reach::Fails { .. });
+        // One that was only slow was up all the while.
+        let was_away = matches!(&engine.reach, Reach::Fails { fault, .. } if fault.reason != "Timeout");
+        let asked = engine.listing.asked;
         engine.reach = Reach::Answers;
         self.first_answer.get_or_insert(now);
         match &engine.boot {
@@ -70,7 +78,8 @@ impl Reconciler {
             engine.unswept = true;
             news = true;
         }
-        let loading = self.engines.get(id).and_then(|engine| engine.loading.as_ref()).map(|op| op.adapter.name.clone());
+        // An answer to what was asked before the load began may be about what was there before.
+        let loading = engine.loading.as_ref().filter(|op| op.since < asked).map(|op| op.adapter.name.clone());
         let shown = loading.and_then(|name| listing.residents.iter().find(|r| *r.name == *name.as_str()));
         self.unknown_load_shown(now, id, shown.map(|resident| &resident.root));
         news |= self.take_residents(now, id, listing.residents.into_iter().map(|r| (r.name, r.root)).collect());
@@ -85,7 +94,12 @@ impl Reconciler {
     fn clear_suspects(&mut self, now: Timestamp, id: &EngineId) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         let loading = engine.loading.as_ref().map(|op| op.root.clone());
-        for root in std::mem::take(&mut engine.suspected) {
+        let kept = |name: &AdapterName| engine.residents.contains_key(name.as_str()) || engine.is_loading_name(name);
+        let gone: Vec<_> = engine.leftovers.iter().filter(|(name, _)| !kept(name)).cloned().collect();
+        for leftover in gone {
+            engine.leftovers.remove(&leftover);
+        }
+        for (_, root) in std::mem::take(&mut engine.suspected) {
             if loading.as_ref() != Some(&root) {
                 self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
             }
@@ -176,6 +190,13 @@ impl Reconciler {
         self.dirty_engines.insert(id.clone());
     }
 
+    /// Every call to an engine that is gone has been answered.
+    pub(super) fn forget_answered(&mut self, id: &EngineId) {
+        if self.unanswered.get(id).is_some_and(|left| !left.listing && !left.probe) {
+            self.unanswered.remove(id);
+        }
+    }
+
     /// Unloads what is in our store and declared by nobody: a leftover of an earlier life of ours (I4). A name that an
     /// object declares is that adapter's business.
     pub(super) fn sweep(&mut self, now: Timestamp, id: &EngineId) {
@@ -187,8 +208,8 @@ impl Reconciler {
         let orphans: Vec<(AdapterName, Root)> = engine
             .residents
             .iter()
-            .filter(|(_, root)| root.digest().is_some())
             .filter_map(|(name, root)| Some((AdapterName::new(name).ok()?, root.clone())))
+            .filter(|leftover| leftover.1.digest().is_some() || engine.leftovers.contains(leftover))
             .filter(|(name, _)| !engine.leaving.contains_key(name) && self.owner_of(&id.namespace, name).is_none())
             .collect();
         for (name, root) in orphans {

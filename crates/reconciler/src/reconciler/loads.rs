@@ -172,7 +172,7 @@ impl Reconciler {
         let bound = op.since + self.config.load_bound;
         if bound <= now {
             engine.loading = None;
-            engine.suspected.insert(op.root.clone());
+            engine.suspected.insert((op.adapter.name.clone(), op.root.clone()));
             let message = format!("{id} has not finished loading within {} s", self.config.load_bound.as_secs());
             self.load_settled(now, id, &op, Err(Fault::new(Scope::Transient, "LoadTimeout", message)));
         } else {
@@ -191,7 +191,8 @@ impl Reconciler {
     fn load_settled(&mut self, now: Timestamp, id: &EngineId, op: &LoadOp, result: Result<(), Fault>) {
         let key = op.adapter.clone();
         self.dirty_engines.insert(id.clone());
-        let suspected = self.engines.get(id).is_some_and(|engine| engine.suspected.contains(&op.root));
+        // It may be in use until a listing tells.
+        let suspected = self.engines.get(id).is_some_and(|e| e.suspected.iter().any(|(_, root)| *root == op.root));
         if !suspected {
             self.unpin(now, &op.root, &Holder::Loading(id.clone(), op.root.clone()));
         }
@@ -226,7 +227,7 @@ impl Reconciler {
         let key = op.adapter.clone();
         let Some(adapter) = self.adapters.get_mut(&key) else { return };
         // What became of bytes that are not wanted any more does not matter.
-        if adapter.root() != Some(&op.root) || adapter.deleting {
+        if adapter.root() != Some(&op.root) || adapter.deleting || !adapter.matching.contains(id) {
             return;
         }
         let message = format!("{id}: {fault}");
@@ -290,11 +291,7 @@ impl Reconciler {
 
     /// Whether any engine holds the adapter from this root.
     fn is_held(&self, key: &AdapterKey, root: &Root) -> bool {
-        let holders = self.holders.get(&(key.namespace().clone(), key.name.to_string()));
-        holders
-            .into_iter()
-            .flatten()
-            .any(|id| self.engines.get(id).and_then(|engine| engine.residents.get(key.name.as_str())) == Some(root))
+        self.holders_of(key).any(|(_, _, held)| held == root)
     }
 
     fn hold(&mut self, key: &AdapterKey, id: &EngineId, hold: Hold) {

@@ -1,19 +1,18 @@
-//! Objects that declare adapters: their coming, changing and going, and the events on them.
+//! Objects that declare adapters: their coming, changing and going.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longshore_api::spec::AdapterSpec;
 use longshore_api::status::ModelAdapterStatus;
-use longshore_types::{AdapterKey, EngineId, Fault, ObjectKey, Root, Timestamp};
+use longshore_types::{AdapterKey, Fault, ObjectKey, Root, Timestamp};
 
+use super::events::Budget;
+use super::pins::Holder;
 use super::{Reconciler, Wake};
 use crate::adapter::Adapter;
-use crate::{Effect, Event, ObjectSeen};
-
-/// More events than this per object and window are counted in one.
-const EVENTS_PER_WINDOW: u32 = 32;
-const EVENT_WINDOW: Duration = Duration::from_secs(60);
+use crate::engine::{Reach, Step};
+use crate::{Effect, ObjectSeen, Resolved};
 
 /// One declaring object.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ pub(super) struct Object {
     pub(super) generation: i64,
     /// Since when its deletion has been asked for.
     pub(super) deleting: Option<Timestamp>,
+    /// Whether it is gone from the source of truth: one of its name that comes now is another object.
+    gone: bool,
     /// Why it declares nothing.
     pub(super) refused: Option<Fault>,
     pub(super) adapters: BTreeSet<AdapterKey>,
@@ -30,15 +31,7 @@ pub(super) struct Object {
     pub(super) written: bool,
     pub(super) sequence: u64,
     pub(super) last_write: Option<Timestamp>,
-    events: Budget,
-}
-
-/// How many events an object has had in the present window.
-#[derive(Debug, Default)]
-struct Budget {
-    since: Timestamp,
-    count: u32,
-    unsaid: u32,
+    pub(super) events: Budget,
 }
 
 impl Reconciler {
@@ -48,6 +41,7 @@ impl Reconciler {
         let object = self.objects.entry(key.clone()).or_insert_with(|| Object {
             generation: seen.generation,
             deleting: None,
+            gone: false,
             refused: None,
             adapters: BTreeSet::new(),
             written: seen.shown.is_some(),
@@ -57,12 +51,20 @@ impl Reconciler {
             events: Budget::default(),
         });
         let changed = new || object.generation != seen.generation;
-        // An older version of the object that arrives late says nothing new.
-        if seen.generation < object.generation {
+        if object.gone {
+            object.gone = false;
+            object.deleting = None;
+            object.written = seen.shown.is_some();
+            object.shown = seen.shown.clone().unwrap_or_default();
+        } else if seen.generation < object.generation {
+            // An older version of the object that arrives late says nothing new.
             return;
         }
         object.generation = seen.generation;
-        object.deleting = seen.deleting.then(|| object.deleting.unwrap_or(now));
+        // A deletion that has been asked for cannot be taken back.
+        if seen.deleting {
+            object.deleting.get_or_insert(now);
+        }
         let deleting = object.deleting.is_some();
         let mut gone = BTreeSet::new();
         match seen.lowered {
@@ -95,44 +97,81 @@ impl Reconciler {
     }
 
     fn adapter_declared(&mut self, spec: AdapterSpec, deleting: bool, shown: Option<&ModelAdapterStatus>) {
-        let key = spec.key.clone();
-        let known = self.adapters.contains_key(&key);
-        let adapter = self.adapters.entry(key.clone()).or_insert_with(|| Adapter::new(spec.clone()));
-        if !known {
-            // Roots that status records are ours: a crash between a load and its status write loses nothing.
-            let roots =
-                shown.and_then(|shown| shown.artifact.as_ref()).into_iter().flat_map(|artifact| &artifact.roots);
-            adapter.accepted = roots.map(|root| root_of(root)).collect();
-            let claims = self.claims.entry((key.namespace().clone(), key.name.clone())).or_default();
-            // Whoever has the name may lose it now.
-            self.dirty_adapters.extend(claims.iter().map(|(_, claimant)| claimant.clone()));
-            claims.insert((spec.created, key.clone()));
-            self.match_adapter(&key);
-            // Names that an engine holds may have been nobody's until now.
-            self.look_at_holders(&key);
-            return;
+        if self.adapters.contains_key(&spec.key) {
+            self.adapter_changed(spec, deleting);
+        } else {
+            self.adapter_found(spec, shown);
         }
+    }
+
+    fn adapter_found(&mut self, spec: AdapterSpec, shown: Option<&ModelAdapterStatus>) {
+        let (key, created) = (spec.key.clone(), spec.created);
+        let mut adapter = Adapter::new(spec);
+        if let Some(artifact) = shown.and_then(|shown| shown.artifact.as_ref()) {
+            // Roots that status records are ours: a crash between a load and its status write loses nothing.
+            adapter.accepted = artifact.roots.iter().map(|root| root_of(root)).collect();
+            adapter.previous = artifact.roots.first().map(|root| Resolved {
+                root: root_of(root),
+                bytes: artifact.bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+                rank: artifact.rank.and_then(|rank| u32::try_from(rank).ok()),
+                warnings: Vec::new(),
+            });
+        }
+        adapter.aibrix = shown.into_iter().flat_map(|shown| shown.instances.iter().cloned()).collect();
+        if let Some(previous) = &adapter.previous {
+            self.pin(&previous.root, Holder::Adapter(key.clone()));
+        }
+        self.adapters.insert(key.clone(), adapter);
+        self.by_namespace.entry(key.namespace().clone()).or_default().insert(key.clone());
+        let claims = self.claims.entry((key.namespace().clone(), key.name.clone())).or_default();
+        claims.insert((created, key.clone()));
+        // Whoever has the name may lose it now.
+        self.look_at_claims(&key);
+        self.match_adapter(&key);
+        // Names that an engine holds may have been nobody's until now.
+        self.look_at_holders(&key);
+    }
+
+    fn adapter_changed(&mut self, spec: AdapterSpec, deleting: bool) {
+        let key = spec.key.clone();
+        let Some(adapter) = self.adapters.get_mut(&key) else { return };
         let revived = adapter.deleting && !deleting;
-        if adapter.spec == spec && !revived {
+        if deleting || (adapter.spec == spec && !revived) {
             return;
         }
         let selector_changed = adapter.spec.selector != spec.selector;
-        if adapter.spec.generation != spec.generation {
+        if revived {
+            // Another object of the same name: its generations count from the start.
+            adapter.start_over();
+            adapter.resolve_wait = None;
+            adapter.update_failed = None;
+            if let Some(target) = &mut adapter.target {
+                target.generation = None;
+            }
+        } else if adapter.spec.generation != spec.generation {
             // Tried again when the object changes.
-            adapter.trouble = None;
-            adapter.replicas.clear();
+            adapter.start_over();
         }
+        let (created, before) = (spec.created, adapter.spec.created);
         adapter.spec = spec;
         adapter.deleting = false;
         adapter.needs_placement = true;
         if selector_changed || revived {
             self.match_adapter(&key);
         }
+        if created != before
+            && let Some(claims) = self.claims.get_mut(&(key.namespace().clone(), key.name.clone()))
+        {
+            claims.remove(&(before, key.clone()));
+            claims.insert((created, key.clone()));
+            self.look_at_claims(&key);
+        }
     }
 
     pub(super) fn object_deleted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(object) = self.objects.get_mut(key) else { return };
         object.deleting.get_or_insert(now);
+        object.gone = true;
         for adapter in object.adapters.clone() {
             self.adapter_unwanted(&adapter);
         }
@@ -146,6 +185,8 @@ impl Reconciler {
         }
         adapter.deleting = true;
         adapter.needs_placement = true;
+        // What it resolves to is not asked for any more.
+        adapter.resolving = None;
         self.dirty_adapters.insert(key.clone());
         self.effects.push(Effect::Retract(key.clone()));
     }
@@ -162,16 +203,20 @@ impl Reconciler {
         }
         let since = self.objects.get(&key.object).and_then(|object| object.deleting);
         let bound = since.map(|since| since + self.deletion_bound());
-        let overdue = bound.is_some_and(|bound| bound <= now);
-        let held = adapter.matching.union(&adapter.surplus).any(|id| {
-            self.engines.get(id).is_some_and(|engine| {
-                let ours = engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.is_ours(root));
-                let leaving = engine.leaving.get(&key.name).is_some_and(|leaving| leaving.owner.as_ref() == Some(key));
-                (ours && self.has_its_name(key)) || leaving || engine.is_loading(key)
-            })
-        });
-        if held && !overdue {
-            if let Some(bound) = bound {
+        let (mut held, mut withdrawing) = (false, false);
+        for id in adapter.matching.union(&adapter.surplus) {
+            let Some(engine) = self.engines.get(id) else { continue };
+            // What an engine holds is not known before it has been asked.
+            let unheard = engine.seen.ready && !engine.heard;
+            let ours = engine.residents.get(key.name.as_str()).is_some_and(|root| self.is_ours(key, id, root));
+            let leaving = engine.leaving.get(&key.name).filter(|leaving| leaving.owner.as_ref() == Some(key));
+            held |= unheard || (ours && self.has_its_name(key)) || leaving.is_some() || engine.is_loading(key);
+            withdrawing |= leaving.is_some_and(|leaving| matches!(leaving.step, Step::Withdrawing(_)));
+        }
+        // The bound is for engines that do not answer. Routers are waited for: what they may still ask for stays (I5).
+        let overdue = bound.is_some_and(|bound| bound <= now) && !withdrawing;
+        if !self.synced || (held && !overdue) {
+            if let Some(bound) = bound.filter(|bound| *bound > now) {
                 self.timers.wake(Wake::Adapter(key.clone()), bound);
             }
             return;
@@ -180,38 +225,43 @@ impl Reconciler {
     }
 
     fn forget_adapter(&mut self, now: Timestamp, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let opaque: Vec<Root> = adapter.roots().into_iter().filter(|root| root.digest().is_none()).collect();
         self.release_roots(now, key);
         self.forget_placement(key);
         let Some(adapter) = self.adapters.remove(key) else { return };
-        for id in adapter.matching.iter().chain(&adapter.surplus) {
+        if let Some(declared) = self.by_namespace.get_mut(key.namespace()) {
+            declared.remove(key);
+            if declared.is_empty() {
+                self.by_namespace.remove(key.namespace());
+            }
+        }
+        for id in adapter.matching.union(&adapter.surplus) {
             let Some(engine) = self.engines.get_mut(id) else { continue };
             engine.matched.remove(key);
+            if engine.has_to_do_with(key) || engine.reach != Reach::Answers {
+                engine.leftovers.extend(opaque.iter().map(|root| (key.name.clone(), root.clone())));
+            }
             if let Some(waiting) = adapter.queued.get(id) {
                 engine.queue.remove(waiting);
             }
             // What an engine has not let go of yet is unloaded when it answers again, for nobody in particular.
             if let Some(leaving) = engine.leaving.get_mut(&key.name) {
-                leaving.owner = None;
+                // Another object of that name may be the one that withdraws it.
+                leaving.owner.take_if(|owner| owner == key);
             }
             engine.unswept = true;
             self.dirty_engines.insert(id.clone());
         }
         let name = (key.namespace().clone(), key.name.clone());
         if let Some(claims) = self.claims.get_mut(&name) {
-            claims.retain(|(_, claimant)| claimant != key);
-            match claims.first() {
-                // The next in line has the name now.
-                Some((_, heir)) => {
-                    if let Some(adapter) = self.adapters.get_mut(heir) {
-                        adapter.needs_placement = true;
-                    }
-                    self.dirty_adapters.insert(heir.clone());
-                }
-                None => {
-                    self.claims.remove(&name);
-                }
+            claims.remove(&(adapter.spec.created, key.clone()));
+            if claims.is_empty() {
+                self.claims.remove(&name);
             }
         }
+        // The next in line has the name now.
+        self.look_at_claims(key);
         if let Some(object) = self.objects.get_mut(&key.object) {
             object.adapters.remove(key);
             self.dirty_objects.insert(key.object.clone());
@@ -229,70 +279,21 @@ impl Reconciler {
         done
     }
 
+    /// Whoever claims the name looks again at who has it.
+    fn look_at_claims(&mut self, key: &AdapterKey) {
+        let claims = self.claims.get(&(key.namespace().clone(), key.name.clone()));
+        for (_, claimant) in claims.into_iter().flatten() {
+            if let Some(adapter) = self.adapters.get_mut(claimant) {
+                adapter.needs_placement = true;
+            }
+            self.dirty_adapters.insert(claimant.clone());
+        }
+    }
+
     /// Engines that hold a name look again at whose it is.
     fn look_at_holders(&mut self, key: &AdapterKey) {
         let holders = self.holders.get(&(key.namespace().clone(), key.name.to_string()));
         self.dirty_engines.extend(holders.into_iter().flatten().cloned());
-    }
-
-    pub(super) fn event(
-        &mut self,
-        now: Timestamp,
-        key: &AdapterKey,
-        warning: bool,
-        reason: &'static str,
-        message: String,
-        related: Option<EngineId>,
-    ) {
-        self.object_event(now, &key.object, warning, reason, message, related);
-    }
-
-    fn object_event(
-        &mut self,
-        now: Timestamp,
-        key: &ObjectKey,
-        warning: bool,
-        reason: &'static str,
-        message: String,
-        related: Option<EngineId>,
-    ) {
-        let Some(object) = self.objects.get_mut(key) else { return };
-        let budget = &mut object.events;
-        if now.since(budget.since) >= EVENT_WINDOW {
-            *budget = Budget { since: now, ..Budget::default() };
-        }
-        budget.count += 1;
-        if budget.count > EVENTS_PER_WINDOW {
-            budget.unsaid += 1;
-            self.timers.wake(Wake::Object(key.clone()), budget.since + EVENT_WINDOW);
-            return;
-        }
-        let object = key.clone();
-        self.effects.push(Effect::Event(Event { object, warning, reason, message, related }));
-    }
-
-    /// Says at the end of a window how many events were left out.
-    pub(super) fn say_unsaid(&mut self, now: Timestamp, key: &ObjectKey) {
-        let Some(object) = self.objects.get_mut(key) else { return };
-        let budget = &mut object.events;
-        if budget.unsaid == 0 {
-            return;
-        }
-        let end = budget.since + EVENT_WINDOW;
-        if now < end {
-            self.timers.wake(Wake::Object(key.clone()), end);
-            return;
-        }
-        let message = format!("{} more events in the last minute are not shown", budget.unsaid);
-        *budget = Budget { since: now, count: 1, unsaid: 0 };
-        let object = key.clone();
-        self.effects.push(Effect::Event(Event {
-            object,
-            warning: true,
-            reason: "TooManyEvents",
-            message,
-            related: None,
-        }));
     }
 }
 

@@ -1,14 +1,16 @@
 //! Which engines should hold an adapter: the bridge to the scheduler.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_api::labels;
 use longshore_api::spec::{Preemption, Replicas};
 use longshore_scheduler as scheduler;
-use longshore_types::{AdapterKey, AdapterName, EngineId, Namespace, Timestamp};
+use longshore_types::{AdapterKey, AdapterName, EngineId, Namespace, Root, Timestamp};
 
 use super::{Reconciler, Wake};
 use crate::adapter::Hold;
+use crate::engine::Engine;
 use crate::{Effect, LogLine};
 
 /// The scheduler's own names for adapters and engines: it knows nothing of ours.
@@ -43,13 +45,15 @@ impl Reconciler {
     pub(super) fn match_engine(&mut self, id: &EngineId) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         let labels = &engine.seen.labels;
-        for (key, adapter) in self.adapters.iter_mut().filter(|(key, _)| *key.namespace() == id.namespace) {
+        for key in self.by_namespace.get(&id.namespace).into_iter().flatten() {
+            let Some(adapter) = self.adapters.get_mut(key) else { continue };
             let matches = opted_in(labels) && adapter.spec.selector.matches(labels);
             let changed = if matches {
                 engine.matched.insert(key.clone());
                 adapter.matching.insert(id.clone())
             } else {
                 engine.matched.remove(key);
+                adapter.replicas.remove(id);
                 adapter.matching.remove(id)
             };
             if changed {
@@ -62,17 +66,36 @@ impl Reconciler {
     /// Holds one selector against every engine of its namespace (I7).
     pub(super) fn match_adapter(&mut self, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
-        for (id, engine) in self.engines.iter_mut().filter(|(id, _)| id.namespace == *key.namespace()) {
+        let first = EngineId::new(key.namespace().clone(), "");
+        let engines = self.engines.range_mut(first..).take_while(|(id, _)| id.namespace == *key.namespace());
+        for (id, engine) in engines {
             let labels = &engine.seen.labels;
             if opted_in(labels) && adapter.spec.selector.matches(labels) {
                 adapter.matching.insert(id.clone());
                 engine.matched.insert(key.clone());
             } else {
                 adapter.matching.remove(id);
+                adapter.replicas.remove(id);
                 engine.matched.remove(key);
             }
         }
         adapter.needs_placement = true;
+    }
+
+    /// The engines of a namespace.
+    pub(super) fn engines_of(&self, namespace: &Namespace) -> impl Iterator<Item = &EngineId> {
+        let first = EngineId::new(namespace.clone(), "");
+        self.engines.range(first..).map(|(id, _)| id).take_while(move |id| id.namespace == *namespace)
+    }
+
+    /// The engines that hold the adapter's name, and from where.
+    pub(super) fn holders_of(&self, key: &AdapterKey) -> impl Iterator<Item = (&EngineId, &Engine, &Root)> {
+        let name: Arc<str> = key.name.as_str().into();
+        let holders = self.holders.get(&(key.namespace().clone(), key.name.to_string())).into_iter().flatten();
+        holders.filter_map(move |id| {
+            let engine = self.engines.get(id)?;
+            Some((id, engine, engine.residents.get(&name)?))
+        })
     }
 
     /// Tells the scheduler what an engine is like now, and looks again at its adapters where that is news.
@@ -96,8 +119,11 @@ impl Reconciler {
         described.memory = seen.adapter_memory;
         described.node.clone_from(&seen.address.node);
         described.zone.clone_from(&seen.address.zone);
-        // Adapters under a name that nobody declares take a slot, and are not ours to move.
-        let foreign = engine.residents.iter().filter(|(name, _)| self.is_undeclared(id, name)).count();
+        // What is not there as a replica, nor as one on its way out, takes a slot all the same (I6).
+        let loads = engine.loading.iter().map(|op| op.adapter.name.as_str());
+        let loads = loads.chain(engine.suspected.iter().map(|(name, _)| name.as_str()));
+        let names: BTreeSet<&str> = engine.residents.keys().map(|name| &**name).chain(loads).collect();
+        let foreign = names.into_iter().filter(|name| !self.is_placed(id, name)).count();
         described.foreign = u32::try_from(foreign).unwrap_or(u32::MAX);
         if self.scheduler.engine(&described.id) == Some(&described) {
             return;
@@ -118,11 +144,12 @@ impl Reconciler {
         loading.is_some_and(|op| now.since(op.since) >= self.config.stalled_after)
     }
 
-    /// Whether no object declares a name that an engine holds, and it is not on its way out.
-    fn is_undeclared(&self, id: &EngineId, name: &str) -> bool {
-        let Ok(name) = AdapterName::new(name) else { return true };
-        let leaving = self.engines.get(id).is_some_and(|engine| engine.leaving.contains_key(&name));
-        !leaving && self.owner_of(&id.namespace, &name).is_none()
+    /// Whether the scheduler counts what an engine holds under this name.
+    fn is_placed(&self, id: &EngineId, name: &str) -> bool {
+        let Ok(name) = AdapterName::new(name) else { return false };
+        let claims = self.claims.get(&(id.namespace.clone(), name));
+        let mut adapters = claims.into_iter().flatten().filter_map(|(_, key)| self.adapters.get(key));
+        adapters.any(|adapter| adapter.assigned.contains(id) || adapter.surplus.contains(id))
     }
 
     /// The scheduler forgets an engine; its adapters are placed again.
@@ -169,6 +196,7 @@ impl Reconciler {
         let overcommitted = to_ours(&mut decision.overcommitted.iter());
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         let before = std::mem::replace(&mut adapter.assigned, assigned.clone());
+        self.dirty_engines.extend(before.symmetric_difference(&assigned).cloned());
         adapter.surplus.extend(before.difference(&assigned).cloned());
         adapter.surplus.retain(|engine| !assigned.contains(engine));
         adapter.candidates = decision.candidates;
@@ -237,7 +265,7 @@ impl Reconciler {
         let resident = engine.residents.get(key.name.as_str());
         // One replica is changed over by way of a spare engine, where there is one.
         let outdated = adapter.spec.replicas == Replicas::Count(1)
-            && resident.is_some_and(|root| adapter.root() != Some(root) && adapter.may_serve(root));
+            && resident.is_some_and(|root| adapter.root() != Some(root) && adapter.may_serve(id, root));
         let stalled = resident.is_none() && self.is_stalled(now, id);
         away || held || outdated || stalled || self.blocked(key, id).is_some()
     }
@@ -250,7 +278,7 @@ impl Reconciler {
             return Some(("NameTaken", message));
         }
         let root = engine.residents.get(key.name.as_str())?;
-        if adapter.is_ours(root) || adapter.spec.adopt || adapter.target.is_none() {
+        if self.is_ours(key, id, root) || adapter.spec.adopt || adapter.target.is_none() {
             return None;
         }
         let message = format!(
@@ -262,19 +290,28 @@ impl Reconciler {
         Some(("ForeignAdapter", message))
     }
 
+    /// Whether `root` is what an engine holds by our doing.
+    pub(super) fn is_ours(&self, key: &AdapterKey, id: &EngineId, root: &Root) -> bool {
+        let left_over = || {
+            let engine = self.engines.get(id);
+            engine.is_some_and(|engine| engine.leftovers.contains(&(key.name.clone(), root.clone())))
+        };
+        self.adapters.get(key).is_some_and(|adapter| adapter.is_ours(id, root)) || left_over()
+    }
+
     /// What an engine holds already is a replica, before any new one is chosen: a restart loads nothing needlessly.
     fn take_over(&mut self, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
-        let Some(holders) = self.holders.get(&(key.namespace().clone(), key.name.to_string())) else { return };
-        for id in holders.intersection(&adapter.matching) {
-            if adapter.assigned.contains(id) || adapter.surplus.contains(id) {
-                continue;
-            }
-            let Some(engine) = self.engines.get(id) else { continue };
-            let serves = engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.may_serve(root));
-            if serves && !engine.leaving.contains_key(&key.name) {
-                self.scheduler.assign(&adapter_id(key), &engine_id(id));
-            }
+        let found = self.holders_of(key).filter(|(id, engine, root)| {
+            adapter.matching.contains(*id)
+                && !adapter.assigned.contains(*id)
+                && !adapter.surplus.contains(*id)
+                && adapter.may_serve(id, root)
+                && !engine.leaving.contains_key(&key.name)
+        });
+        let found: Vec<_> = found.map(|(id, _, _)| engine_id(id)).collect();
+        for id in found {
+            self.scheduler.assign(&adapter_id(key), &id);
         }
     }
 
@@ -284,14 +321,27 @@ impl Reconciler {
         let id = adapter_id(key);
         for engine in std::mem::take(&mut adapter.assigned) {
             self.scheduler.release(&id, &engine_id(&engine));
+            self.dirty_engines.insert(engine.clone());
             adapter.surplus.insert(engine);
         }
         adapter.unplaced = None;
     }
 
+    /// The adapter is to leave an engine on which nobody had placed it: it takes a slot until it has.
+    pub(super) fn place_as_leaving(&mut self, key: &AdapterKey, id: &EngineId) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        if !adapter.assigned.contains(id) && adapter.surplus.insert(id.clone()) {
+            self.scheduler.assign(&adapter_id(key), &engine_id(id));
+            self.scheduler.release(&adapter_id(key), &engine_id(id));
+            self.dirty_engines.insert(id.clone());
+        }
+    }
+
     /// The adapter holds nothing on this engine any more: its slot is free.
     pub(super) fn free_slot(&mut self, key: &AdapterKey, id: &EngineId) {
         self.scheduler.unassign(&adapter_id(key), &engine_id(id));
+        // A load that was given up there may yet take it: the engine is described anew before anybody gets the slot.
+        self.dirty_engines.insert(id.clone());
         self.capacity_freed = true;
     }
 
@@ -299,7 +349,10 @@ impl Reconciler {
     pub(super) fn forget_placement(&mut self, key: &AdapterKey) {
         let id = adapter_id(key);
         self.ids.adapters.remove(&id);
-        self.scheduler.remove_adapter(&id);
+        // What is still held there is counted as nobody's from now on.
+        for engine in self.scheduler.remove_adapter(&id) {
+            self.scheduler.unassign(&id, &engine);
+        }
         self.capacity_freed = true;
     }
 }

@@ -1,5 +1,6 @@
 //! Where requests for an adapter may go: only to lives that have confirmed it (I1).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longshore_types::{AdapterKey, Fault, Timestamp};
@@ -17,14 +18,9 @@ impl Reconciler {
         if adapter.deleting || !self.has_its_name(key) {
             return Vec::new();
         }
-        let Some(holders) = self.holders.get(&(key.namespace().clone(), key.name.to_string())) else {
-            return Vec::new();
-        };
         let mut endpoints = Vec::new();
-        for id in holders {
-            let Some(engine) = self.engines.get(id) else { continue };
-            let Some(root) = engine.residents.get(key.name.as_str()) else { continue };
-            let (true, true, Some(boot)) = (engine.is_usable(), adapter.may_serve(root), &engine.boot) else {
+        for (id, engine, root) in self.holders_of(key) {
+            let (true, true, Some(boot)) = (engine.is_usable(), adapter.may_serve(id, root), &engine.boot) else {
                 continue;
             };
             let known = adapter.matching.contains(id) || adapter.surplus.contains(id);
@@ -66,13 +62,14 @@ impl Reconciler {
             adapter.route = Some(route.clone());
             self.effects.push(Effect::Publish(route));
         }
-        let sequence = adapter.sequence;
-        self.note_withdrawal(now, key, (!unchanged).then_some(sequence));
+        self.note_withdrawal(now, key);
     }
 
-    /// What leaves is drained once routers have confirmed a route without it; at once where none led there.
-    fn note_withdrawal(&mut self, now: Timestamp, key: &AdapterKey, sent: Option<u64>) {
+    /// What leaves is drained once routers have confirmed a route without it; at once where none that they may go by leads
+    /// there.
+    fn note_withdrawal(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
+        let sequence = adapter.sequence;
         let around: Vec<_> = adapter.matching.union(&adapter.surplus).cloned().collect();
         for id in around {
             let Some(engine) = self.engines.get_mut(&id) else { continue };
@@ -80,9 +77,11 @@ impl Reconciler {
             if leaving.step != Step::Withdrawing(None) {
                 continue;
             }
-            match sent {
-                Some(sequence) => leaving.step = Step::Withdrawing(Some(sequence)),
-                None => self.begin_drain(now, &id, &key.name),
+            let Some(adapter) = self.adapters.get(key) else { return };
+            if adapter.abroad.values().flatten().any(|endpoint| endpoint.engine == id) {
+                leaving.step = Step::Withdrawing(Some(sequence));
+            } else {
+                self.begin_drain(now, &id, &key.name);
             }
         }
     }
@@ -96,9 +95,12 @@ impl Reconciler {
     ) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         self.dirty_adapters.insert(key.clone());
+        // Another object that claims the name may have waited for this.
+        let claims = self.claims.get(&(key.namespace().clone(), key.name.clone()));
+        self.dirty_adapters.extend(claims.and_then(BTreeSet::first).map(|(_, owner)| owner.clone()));
         match result {
             Ok(()) => {
-                adapter.publish_fault = None;
+                adapter.publish_fault.take_if(|(of, _)| *of <= sequence);
                 adapter.abroad = adapter.abroad.split_off(&sequence);
                 if let Some(route) = adapter.route.as_ref().filter(|route| route.sequence == sequence) {
                     let confirmed = route.endpoints.iter().map(|e| (e.engine.clone(), e.boot.clone()));
@@ -113,21 +115,22 @@ impl Reconciler {
                 }
             }
             Err(fault) => {
-                adapter.publish_fault = Some(fault);
-                // A route with this number again: what waits for the withdrawal goes on waiting for it.
-                if let Some(route) = adapter.route.clone().filter(|route| route.sequence == sequence) {
-                    self.republish.insert(key.clone(), route);
+                // A later one has taken its place otherwise, and is answered itself.
+                if adapter.sequence == sequence {
+                    adapter.publish_fault = Some((sequence, fault));
                     self.timers.wake(Wake::Republish(key.clone()), now + REPUBLISH);
                 }
             }
         }
     }
 
-    /// Publishes once more what failed, unless another route has taken its place.
+    /// Publishes once more what failed, under its old number since things wait for that, unless another route has taken
+    /// its place.
     pub(super) fn republish_due(&mut self, key: &AdapterKey) {
-        let Some(route) = self.republish.remove(key) else { return };
-        if self.adapters.get(key).and_then(|adapter| adapter.route.as_ref()) == Some(&route) {
-            self.effects.push(Effect::Publish(route));
+        let Some(adapter) = self.adapters.get(key) else { return };
+        let failed = adapter.publish_fault.as_ref().map(|(of, _)| *of);
+        if let Some(route) = adapter.route.as_ref().filter(|route| Some(route.sequence) == failed) {
+            self.effects.push(Effect::Publish(route.clone()));
         }
     }
 

@@ -20,7 +20,7 @@ impl Reconciler {
             return;
         }
         if !adapter.needs_resolving(now) {
-            if let Some((_, until)) = adapter.resolve_wait.filter(|(_, until)| *until > now) {
+            if let Some(until) = adapter.resolve_wait.and_then(|(_, until)| until).filter(|until| *until > now) {
                 self.timers.wake(Wake::Adapter(key.clone()), until);
             }
             return;
@@ -43,7 +43,7 @@ impl Reconciler {
         adapter.resolving = None;
         self.dirty_adapters.insert(key.clone());
         match result {
-            Ok(resolved) => self.take_target(now, key, Target { resolved, generation }),
+            Ok(resolved) => self.take_target(now, key, Target { resolved, generation: Some(generation) }),
             Err(fault) => {
                 adapter.resolve_failures += 1;
                 let wait = if fault.is_transient() {
@@ -53,13 +53,17 @@ impl Reconciler {
                     self.config.refusal_retry
                 };
                 let until = now + wait;
-                adapter.resolve_wait = Some((generation, until));
+                adapter.resolve_wait = Some((generation, Some(until)));
                 let message = fault.message.clone();
+                if adapter.target.is_none() {
+                    // What was served before a restart of ours, as status records it, goes on being served.
+                    adapter.target = adapter.previous.take().map(|resolved| Target { resolved, generation: None });
+                    adapter.needs_placement = true;
+                }
                 if adapter.target.is_some() {
                     adapter.update_failed = Some(fault);
                 } else {
                     adapter.trouble = Some(Trouble { fault, retry_at: until });
-                    adapter.needs_placement = true;
                 }
                 self.timers.wake(Wake::Adapter(key.clone()), until);
                 self.event(now, key, true, "LoadFailed", message, None);
@@ -79,14 +83,36 @@ impl Reconciler {
         adapter.trouble = None;
         adapter.update_failed = None;
         adapter.needs_placement = true;
-        let old = adapter.target.replace(target).filter(|old| old.resolved.root != root);
-        let Some(old) = old else { return };
+        let Some(old) = adapter.target.replace(target) else { return self.go_on_from_status(key) };
+        if old.resolved.root == root {
+            return;
+        }
         // A change of bytes: what failed with the old ones says nothing about the new ones.
         adapter.replicas.clear();
         adapter.accepted.insert(old.resolved.root.clone());
-        adapter.gate = Some(Gate::ASK);
+        adapter.gate = Some(Gate::Ask);
         let before = adapter.previous.replace(old.resolved);
         self.release_root(now, key, before);
+    }
+
+    /// The first target since this process began, where status records what was served before: a change that was under
+    /// way, or that was made meanwhile, is gone on with.
+    fn go_on_from_status(&mut self, key: &AdapterKey) {
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        let Some(root) = adapter.root().cloned() else { return };
+        if adapter.previous.as_ref().is_some_and(|previous| previous.root == root) {
+            let before = adapter.accepted.iter().find(|accepted| **accepted != root).cloned();
+            let before = before.map(|root| Resolved { root, bytes: None, rank: None, warnings: Vec::new() });
+            adapter.previous.clone_from(&before);
+            if let Some(before) = before {
+                self.pin(&before.root, Holder::Adapter(key.clone()));
+            }
+        }
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
+        if adapter.roots().len() > 1 {
+            adapter.gate = Some(Gate::Ask);
+        }
+        self.dirty_adapters.insert(key.clone());
     }
 
     /// Engines refused the new bytes for a reason that lies in the bytes. Where others were served before, they stay,
@@ -97,10 +123,12 @@ impl Reconciler {
         let generation = adapter.spec.generation;
         adapter.needs_placement = true;
         if let Some(previous) = adapter.previous.take() {
-            let failed = adapter.target.replace(Target { resolved: previous, generation: generation - 1 });
+            let failed = adapter.target.replace(Target { resolved: previous, generation: None });
             adapter.update_failed = Some(fault);
+            // A load of it that is given up may yet succeed: it is ours all the same.
+            adapter.accepted.extend(failed.as_ref().map(|failed| failed.resolved.root.clone()));
             // The same bytes would be refused again: only a change of the object helps.
-            adapter.resolve_wait = Some((generation, Timestamp::from_millis(u64::MAX)));
+            adapter.resolve_wait = Some((generation, None));
             adapter.replicas.clear();
             adapter.gate = None;
             self.release_root(now, key, failed.map(|failed| failed.resolved));
@@ -137,10 +165,11 @@ impl Reconciler {
     /// Every engine holds the target: what was served before is history.
     pub(super) fn forget_previous(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
-        if adapter.update_failed.is_some() || (adapter.previous.is_none() && adapter.accepted.is_empty()) {
+        if adapter.update_failed.is_some() || (adapter.previous.is_none() && adapter.roots().len() < 2) {
             return;
         }
         adapter.accepted.clear();
+        adapter.aibrix.clear();
         let before = adapter.previous.take();
         self.release_root(now, key, before);
     }
@@ -157,9 +186,16 @@ impl Reconciler {
 
 /// The status write that must be shown before anything is changed over: asked for, then awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gate(pub(crate) u64);
+pub(crate) enum Gate {
+    /// The next status is the one.
+    Ask,
+    /// It was sent off.
+    Asked { sequence: u64, at: Timestamp },
+}
 
 impl Gate {
-    /// To be written with the next status; its sequence number takes this place.
-    pub(crate) const ASK: Self = Self(0);
+    /// Whether the write with this number shows what is waited for.
+    pub(crate) fn is_met_by(self, written: u64) -> bool {
+        matches!(self, Self::Asked { sequence, .. } if sequence <= written)
+    }
 }

@@ -5,6 +5,7 @@ use longshore_api::status::Phase;
 use longshore_types::{AdapterKey, AdapterName, EngineId, Timestamp};
 
 use super::Reconciler;
+use super::conditions::Picture;
 use crate::Endpoint;
 use crate::adapter::Hold;
 use crate::engine::Step;
@@ -78,7 +79,7 @@ impl Reconciler {
         if let Some((reason, message)) = self.blocked(key, id) {
             return Some(Standing { state: "refused", attempt, reason, message });
         }
-        if engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.may_serve(root)) {
+        if engine.residents.get(key.name.as_str()).is_some_and(|root| adapter.may_serve(id, root)) {
             let mut standing = Standing::plain("loaded", 0);
             if let Some((reason, message)) = engine.reason().filter(|_| !engine.is_usable()) {
                 (standing.reason, standing.message) = (reason, message);
@@ -107,13 +108,14 @@ impl Reconciler {
             return None;
         }
         let shown = self.objects.get(&key.object)?;
-        let (_, status) = self.present(key)?;
-        let (reason, message) = Self::why_not_ready(&status);
+        let picture = Picture::new(self, key)?;
+        let (phase, desired) = (picture.phase(), picture.desired());
+        let (reason, message) = if phase == Phase::Running { ("", String::new()) } else { picture.why_unready() };
         let resolved = adapter.target.as_ref().map(|target| &target.resolved);
         let route = adapter.route.as_ref();
         let base = route.and_then(|route| route.endpoints.first()).and_then(|endpoint| endpoint.base_model.as_ref());
         let on_engine = |id: &EngineId| self.engines.get(id)?.residents.get(key.name.as_str())?.digest();
-        let engines = self.standings(key).into_iter().map(|(id, standing)| {
+        let engines = picture.standings.into_iter().map(|(id, standing)| {
             let since = adapter.shown.get(&id).map_or_else(String::new, |(_, since)| since.to_string());
             fleet::AdapterEngine {
                 engine: id.to_string(),
@@ -135,11 +137,11 @@ impl Reconciler {
             digest: resolved.and_then(|resolved| resolved.digest()).map(|digest| digest.to_string()),
             bytes: resolved.and_then(|resolved| resolved.bytes),
             rank: resolved.and_then(|resolved| resolved.rank),
-            phase: status.phase.to_string(),
-            reason,
+            phase: phase.to_string(),
+            reason: reason.to_owned(),
             message,
             priority: adapter.spec.priority,
-            desired_replicas: u32::try_from(status.desired_replicas).unwrap_or(0),
+            desired_replicas: u32::try_from(desired).unwrap_or(u32::MAX),
             ready_replicas: u32::try_from(self.ready_endpoints(key).len()).unwrap_or(u32::MAX),
             generation: shown.generation,
             engines: engines.collect(),
@@ -158,7 +160,7 @@ impl Reconciler {
             let owner = AdapterName::new(name).ok().and_then(|name| self.owner_of(&id.namespace, &name).cloned());
             let ours = owner
                 .and_then(|owner| self.adapters.get(&owner))
-                .map_or_else(|| root.digest().is_some(), |adapter| adapter.is_ours(root));
+                .map_or_else(|| root.digest().is_some(), |adapter| adapter.is_ours(id, root));
             fleet::Resident { name: name.to_string(), digest: root.digest().map(|digest| digest.to_string()), ours }
         });
         Some(fleet::Engine {
@@ -196,23 +198,13 @@ impl Reconciler {
     }
 
     /// Notes since when the adapter has stood on each engine as it does now.
-    pub(super) fn note_standings(&mut self, now: Timestamp, key: &AdapterKey) {
-        let standings = self.standings(key);
+    pub(super) fn note_standings(&mut self, now: Timestamp, key: &AdapterKey, standings: &[(EngineId, Standing)]) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         let before = std::mem::take(&mut adapter.shown);
         for (id, standing) in standings {
-            let since = before.get(&id).filter(|(state, _)| *state == standing.state).map_or(now, |(_, since)| *since);
-            adapter.shown.insert(id, (standing.state, since));
+            let since = before.get(id).filter(|(state, _)| *state == standing.state).map_or(now, |(_, since)| *since);
+            adapter.shown.insert(id.clone(), (standing.state, since));
         }
-    }
-
-    /// Reason and message of a status that is not `Running`.
-    fn why_not_ready(status: &longshore_api::status::ModelAdapterStatus) -> (String, String) {
-        if status.phase == Phase::Running {
-            return (String::new(), String::new());
-        }
-        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        ready.map(|ready| (ready.reason.clone(), ready.message.clone())).unwrap_or_default()
     }
 }
 

@@ -6,6 +6,8 @@ mod adapters;
 mod engines;
 mod faults;
 mod random;
+mod restarts;
+mod shown;
 mod status;
 mod updates;
 mod world;

@@ -41,6 +41,11 @@ pub struct FakeEngine {
     pub loading: Option<String>,
     pub loading_since: u64,
     pub unloading: BTreeSet<String>,
+    /// What its pod tells of it: its life where it tells that, and its labels and readiness.
+    pub boot_told: Option<u32>,
+    pub tier: Option<&'static str>,
+    pub ready: bool,
+    pub terminating: bool,
 }
 
 /// What is still to happen.
@@ -53,6 +58,10 @@ enum Later {
     FinishList(EngineId),
     FinishProbe(EngineId),
     Publish(Route),
+    /// The pod of an engine shows which life it is in.
+    ShowBoot(String),
+    /// Time to decide.
+    Nothing,
 }
 
 pub struct World {
@@ -132,6 +141,11 @@ pub fn spec(name: &str, url: &str, replicas: Replicas) -> AdapterSpec {
     }
 }
 
+/// A root that somebody else has loaded from.
+pub fn theirs() -> Root {
+    Root::Other("/models/theirs".into())
+}
+
 pub fn transient(message: &str) -> Fault {
     Fault::new(Scope::Transient, "ConnectionRefused", message)
 }
@@ -203,6 +217,10 @@ impl World {
                 loading: None,
                 loading_since: 0,
                 unloading: BTreeSet::new(),
+                boot_told: None,
+                tier: None,
+                ready: true,
+                terminating: false,
             },
         );
         self.tell_engine(name, |_| {});
@@ -210,16 +228,18 @@ impl World {
     }
 
     pub fn seen(&self, name: &str) -> EngineSeen {
+        let engine = &self.engines[&engine_id(name)];
+        let tier = engine.tier.map(|tier| ("tier".to_owned(), tier.to_owned()));
         EngineSeen {
             id: engine_id(name),
             kind: EngineKind::Simulated,
             address: Address::new("127.0.0.1", 8000),
-            labels: BTreeMap::from([("app".to_owned(), "vllm".to_owned())]),
+            labels: [("app".to_owned(), "vllm".to_owned())].into_iter().chain(tier).collect(),
             base_model: None,
-            boot: None,
-            ready: true,
+            boot: engine.boot_told.map(|boot| Boot::new(boot.to_string())),
+            ready: engine.ready,
             ready_for: None,
-            terminating: false,
+            terminating: engine.terminating,
             trusted: true,
             max_loras: None,
             max_cpu_loras: self.engines[&engine_id(name)].max_cpu_loras,
@@ -265,8 +285,44 @@ impl World {
     }
 
     pub fn tell(&mut self, fact: Fact) {
+        self.observe(fact);
+        self.decide_soon();
+    }
+
+    /// Tells a fact; among faults some of them come once more, later.
+    fn observe(&mut self, fact: Fact) {
+        let asked_for = matches!(
+            fact,
+            Fact::Listed { .. }
+                | Fact::Probed { .. }
+                | Fact::Loaded { .. }
+                | Fact::Unloaded { .. }
+                | Fact::Resolved { .. }
+        );
+        // What answers an effect comes once; a deletion that is told late would be another one.
+        let once = asked_for || matches!(fact, Fact::Deleted(_) | Fact::EngineGone(_));
+        if !once && self.chance() {
+            if matches!(fact, Fact::Engine(_) | Fact::Applied(_)) {
+                self.reconciler.observe(self.at(), fact.clone());
+            } else {
+                let late = self.rng.random_range(0..50);
+                self.later(late, Later::Tell(Box::new(fact.clone())));
+            }
+        }
         self.reconciler.observe(self.at(), fact);
-        self.decide();
+    }
+
+    /// Among faults, facts come in batches.
+    fn decide_soon(&mut self) {
+        if self.chaos > 0.0 && self.rng.random_bool(0.3) {
+            self.later(2, Later::Nothing);
+        } else {
+            self.decide();
+        }
+    }
+
+    pub fn generation(&self, name: &str) -> i64 {
+        self.generations[&object(name)]
     }
 
     pub fn at(&self) -> Timestamp {
@@ -287,6 +343,26 @@ impl World {
         let engine = self.engine(name);
         engine.alive = true;
         engine.boot += 1;
+        if engine.boot_told.is_some() {
+            let late = if self.chaos > 0.0 { self.rng.random_range(0..500) } else { 0 };
+            self.later(late, Later::ShowBoot(name.to_owned()));
+        }
+    }
+
+    /// The pod is deleted, and with it the engine.
+    pub fn remove_engine(&mut self, name: &str) {
+        self.crash(name);
+        self.tell(Fact::EngineGone(engine_id(name)));
+    }
+
+    /// Another pod of that name appears.
+    pub fn return_engine(&mut self, name: &str) {
+        let engine = self.engine(name);
+        engine.alive = true;
+        engine.boot += 1;
+        engine.boot_told = engine.boot_told.map(|_| engine.boot);
+        (engine.ready, engine.terminating) = (true, false);
+        self.tell_engine(name, |_| {});
     }
 
     fn later(&mut self, after: u64, what: Later) {
@@ -317,7 +393,7 @@ impl World {
                 let (_, later) = self.queue.pop_first().unwrap();
                 self.happen(later);
             }
-            self.decide();
+            if next == Some(at) { self.decide_soon() } else { self.decide() }
         }
         self.now = end;
     }
@@ -389,8 +465,14 @@ impl World {
                     let (before, after) = (before.observed_generation, write.status.observed_generation);
                     assert!(before <= after, "I9: observedGeneration went back: {before:?} to {after:?}");
                 }
+                let step = |phase: Phase| Phase::ALL.iter().position(|step| *step == phase).unwrap_or(0);
+                let before = shown.last().filter(|before| before.phase != Phase::Failed).map(|before| before.phase);
+                if let Some(before) = before.filter(|_| write.status.phase != Phase::Failed) {
+                    let after = write.status.phase;
+                    assert!(step(after) <= step(before) + 1, "I9: {before} to {after} skips a phase");
+                }
                 shown.push((*write.status).clone());
-                if write.acknowledge && self.acknowledges {
+                if write.acknowledge && self.acknowledges && !self.chance() {
                     let fact = Fact::StatusWritten { object: write.object, sequence: write.sequence };
                     self.answer(delay, fact);
                 }
@@ -504,7 +586,14 @@ impl World {
 
     fn happen(&mut self, later: Later) {
         match later {
-            Later::Tell(fact) => self.reconciler.observe(self.at(), *fact),
+            Later::Tell(fact) => self.observe(*fact),
+            Later::Nothing => {}
+            Later::ShowBoot(name) => {
+                let engine = self.engine(&name);
+                engine.boot_told = Some(engine.boot);
+                let seen = self.seen(&name);
+                self.reconciler.observe(self.at(), Fact::Engine(Box::new(seen)));
+            }
             Later::Publish(route) => self.publish(route),
             Later::FinishLoad(load, answers) => {
                 let engine = self.engines.get_mut(&load.engine).unwrap();
@@ -519,8 +608,13 @@ impl World {
                         (Some(_), _) => Err(Fault::new(Scope::Engine, "NameTaken", "already loaded from elsewhere")),
                         (None, Some(fault)) => Err(fault),
                         (None, None) => {
-                            let used = u32::try_from(engine.residents.len()).unwrap();
-                            assert!(engine.max_cpu_loras.is_none_or(|max| used < max), "I6: {} is full", engine.id);
+                            let ours = engine.residents.values().filter(|root| root.digest().is_some());
+                            let used = u32::try_from(ours.count()).unwrap();
+                            if engine.max_cpu_loras.is_some_and(|max| used >= max) {
+                                let (id, held) = (engine.id.clone(), engine.residents.clone());
+                                self.show(&format!("{id:?}"));
+                                panic!("I6: {id} holds {held:?} and is told to load {name}");
+                            }
                             engine.loads.push((engine.boot, name.clone(), load.root.clone()));
                             engine.residents.insert(name, load.root.clone());
                             Ok(())
@@ -601,7 +695,8 @@ impl World {
             for endpoint in &route.endpoints {
                 let Some(engine) = self.engines.get(&endpoint.engine).filter(|engine| engine.alive) else { continue };
                 let held = engine.residents.get(route.adapter.name.as_str());
-                if let Some(root) = held.filter(|root| root.digest() != endpoint.digest) {
+                // What somebody else loads behind our back is theirs to answer for.
+                if let Some(root) = held.filter(|root| root.digest() != endpoint.digest && **root != theirs()) {
                     self.show(route.adapter.name.as_str());
                     panic!("I1: {} on {} in life {}: {root:?}, {route:?}", route.adapter, engine.id, engine.boot);
                 }
