@@ -10,7 +10,6 @@ fn the_workspace_is_tidy() {
 }
 
 #[test]
-#[ignore = "until every invariant has its test"]
 fn every_invariant_is_named_by_a_test() {
     let missing = tidy::naming(Workspace::find().unwrap().root()).unwrap().missing();
     let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();

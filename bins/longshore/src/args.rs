@@ -1,5 +1,7 @@
 //! Flags and environment variables.
 
+mod engine;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +22,14 @@ pub struct Args {
     pub log: Option<String>,
 
     /// How log lines look: text, json or auto
-    #[arg(long, global = true, value_name = "FORMAT", env = "LONGSHORE_LOG_FORMAT", hide_env_values = true, default_value_t = Format::Auto)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "LONGSHORE_LOG_FORMAT",
+        hide_env_values = true,
+        default_value_t = Format::Auto
+    )]
     pub log_format: Format,
 
     #[command(subcommand)]
@@ -55,7 +64,7 @@ pub enum Command {
 pub struct UpArgs {
     /// An engine: URL[,key=value…], with the keys store (where it sees the store), label.<key>, name, namespace, kind,
     /// api-key-file, max-loras, max-cpu-loras, max-lora-rank; any other key is a label. May be given more than once
-    #[arg(long = "engine", value_name = "URL[,KEY=VALUE…]", value_parser = engine)]
+    #[arg(long = "engine", value_name = "URL[,KEY=VALUE…]", value_parser = engine::parse)]
     pub engines: Vec<EngineConfig>,
 
     /// A file that lists engines; it is watched for changes
@@ -128,7 +137,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub leave_loaded: bool,
 
-    /// Write one line per change also where standard output is a terminal
+    /// Write one line per change also where standard output is a terminal. --log does so too, where it goes there
     #[arg(long)]
     pub plain: bool,
 }
@@ -228,7 +237,7 @@ pub enum Output {
 /// Flags of `longshore explain`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ExplainArgs {
-    /// An adapter's or engine's name
+    /// An adapter's or engine's name, or namespace/name
     pub name: String,
 
     #[command(flatten)]
@@ -324,22 +333,6 @@ impl SimEngineArgs {
     }
 }
 
-/// The engine that a flag names. Keys that are not properties of the engine are labels.
-fn engine(text: &str) -> Result<EngineConfig, String> {
-    const PROPERTIES: [&str; 8] =
-        ["name", "namespace", "kind", "store", "api-key-file", "max-loras", "max-cpu-loras", "max-lora-rank"];
-    let spelt: Vec<String> = text
-        .split(',')
-        .enumerate()
-        .map(|(position, part)| {
-            let key = part.split_once('=').map(|(key, _)| key);
-            let label = position > 0 && key.is_some_and(|key| !PROPERTIES.contains(&key) && !key.starts_with("label."));
-            if label { format!("label.{part}") } else { part.to_owned() }
-        })
-        .collect();
-    spelt.join(",").parse().map_err(|error: longshore_cluster::local::InvalidEngine| error.to_string())
-}
-
 fn module(text: &str) -> Result<(String, String), String> {
     let (name, path) = text.split_once('=').ok_or_else(|| format!("{text:?}: expected NAME=PATH"))?;
     Ok((name.to_owned(), path.to_owned()))
@@ -379,16 +372,6 @@ mod tests {
             text.push_str(&format!("=== longshore {name}\n{}\n", help.unwrap_or_default()));
         }
         insta::assert_snapshot!(text);
-    }
-
-    #[test]
-    fn an_engine_takes_labels_by_their_bare_names() {
-        let engine = engine("http://127.0.0.1:8000,tier=gold,model.aibrix.ai/name=qwen,max-loras=4").unwrap();
-        assert_eq!(engine.labels["tier"], "gold");
-        assert_eq!(engine.labels["model.aibrix.ai/name"], "qwen");
-        assert_eq!(engine.max_loras, Some(4));
-        assert!(super::engine("http://127.0.0.1:8000,tier").is_err());
-        assert!(super::engine("ftp://x").is_err());
     }
 
     #[test]

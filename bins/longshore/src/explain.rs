@@ -8,25 +8,33 @@ use crate::fleet::Fleet;
 use crate::say;
 use crate::table::short_digest;
 
+/// Engines that are listed where none was chosen.
+const SHOWN: usize = 8;
+
 /// Explains every adapter and engine of the name.
 pub async fn run(args: ExplainArgs) -> Result<()> {
     let fleet = Fleet::new(&args.server)?;
     let (adapters, engines) = (fleet.adapters().await?.adapters, fleet.engines().await?.engines);
+    let (namespace, name) = match args.name.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, args.name.as_str()),
+    };
+    let meant = |has: (&str, &str)| has.1 == name && namespace.is_none_or(|namespace| namespace == has.0);
     let mut found = Vec::new();
-    found.extend(
-        adapters.iter().filter(|adapter| adapter.name == args.name).map(|adapter| explain_adapter(adapter, &engines)),
-    );
-    found.extend(
-        engines.iter().filter(|engine| engine.engine == args.name).map(|engine| explain_engine(engine, &adapters)),
-    );
+    for adapter in adapters.iter().filter(|adapter| meant((&adapter.namespace, &adapter.name))) {
+        found.push(explain_adapter(adapter, &engines));
+    }
+    for engine in engines.iter().filter(|engine| meant((&engine.namespace, &engine.engine))) {
+        found.push(explain_engine(engine, &adapters));
+    }
     if found.is_empty() {
-        let names: Vec<&str> = adapters.iter().map(|adapter| adapter.name.as_str()).collect();
-        let known = if names.is_empty() {
-            "no adapter is declared".to_owned()
-        } else {
-            format!("declared are: {}", names.join(", "))
-        };
-        bail!("no adapter or engine is named {}; {known}", args.name);
+        let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        bail!(
+            "no adapter or engine is named {}; adapters: {}; engines: {}",
+            args.name,
+            names(adapters.iter().map(|adapter| adapter.name.as_str()).collect()),
+            names(engines.iter().map(|engine| engine.engine.as_str()).collect()),
+        );
     }
     for (position, lines) in found.into_iter().enumerate() {
         if position > 0 {
@@ -66,9 +74,31 @@ pub fn explain_adapter(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
     for engine in &adapter.engines {
         lines.push(format!("  {}", on_engine(engine, adapter)));
     }
-    if adapter.engines.is_empty() {
-        let same: Vec<&Engine> = engines.iter().filter(|engine| engine.namespace == adapter.namespace).collect();
-        lines.push(format!("No engine has been chosen; {} are known in namespace {}.", same.len(), adapter.namespace));
+    let chosen = u32::try_from(adapter.engines.len()).unwrap_or(u32::MAX);
+    if chosen < adapter.desired_replicas.max(1) {
+        lines.extend(candidates(adapter, engines));
+    }
+    lines
+}
+
+/// The engines that it could have and has not.
+fn candidates(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
+    let chosen = |engine: &Engine| adapter.engines.iter().any(|on| on.engine == engine.engine);
+    let others: Vec<&Engine> =
+        engines.iter().filter(|engine| engine.namespace == adapter.namespace && !chosen(engine)).collect();
+    let other = if adapter.engines.is_empty() { "engine" } else { "other engine" };
+    if others.is_empty() {
+        return vec![format!("Namespace {} has no {other}.", adapter.namespace)];
+    }
+    let mut lines = vec![format!("No {other} has been chosen. Namespace {} has:", adapter.namespace)];
+    for engine in others.iter().take(SHOWN) {
+        let labels: Vec<String> = engine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels = if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") };
+        let away = if engine.ready { String::new() } else { format!("; {} ({})", engine.message, engine.reason) };
+        lines.push(format!("  {}: {labels}{away}", engine.engine));
+    }
+    if others.len() > SHOWN {
+        lines.push(format!("  … and {} more: longshore get engines -o wide", others.len() - SHOWN));
     }
     lines
 }
@@ -91,12 +121,14 @@ fn on_engine(engine: &AdapterEngine, adapter: &Adapter) -> String {
     let old = engine.digest.is_some() && engine.digest != adapter.digest;
     let what = match engine.state.as_str() {
         "loaded" if old => format!("holds the version before ({})", short_digest(engine.digest.as_deref())),
+        "loaded" if !engine.reason.is_empty() => "held it when it last answered".to_owned(),
         "loaded" => "holds it".to_owned(),
         "loading" => format!("is loading it, attempt {}", engine.attempt.max(1)),
         "backing-off" => format!("failed {} times and is tried again soon", engine.attempt),
         "refused" => "refuses it".to_owned(),
         "draining" => "is letting requests finish before it unloads".to_owned(),
         "unloading" => "is unloading it".to_owned(),
+        _ if adapter.phase == "Failed" => "is not asked to load it".to_owned(),
         _ => "should load it and has not begun".to_owned(),
     };
     let why = if engine.message.is_empty() { String::new() } else { format!(": {}", engine.message) };
@@ -121,7 +153,9 @@ pub fn explain_engine(engine: &Engine, adapters: &[Adapter]) -> Vec<String> {
         (None, Some(batch)) => format!("; {batch} fit into one batch"),
         (None, None) => String::new(),
     };
-    lines.push(format!("It holds {} adapters{slots}.", engine.resident.len()));
+    let count = engine.resident.len();
+    let adapters_held = if count == 1 { "adapter" } else { "adapters" };
+    lines.push(format!("It holds {count} {adapters_held}{slots}."));
     for resident in &engine.resident {
         let whose = if resident.ours { "ours" } else { "loaded by somebody else, never touched" };
         lines.push(format!("  {} ({whose}, {})", resident.name, short_digest(resident.digest.as_deref())));
@@ -181,6 +215,47 @@ mod tests {
     #[test]
     fn an_adapter_is_explained_in_plain_words() {
         insta::assert_snapshot!(explain_adapter(&adapter(), &[]).join("\n"));
+    }
+
+    #[test]
+    fn one_that_no_engine_was_chosen_for_shows_what_there_is() {
+        let engine = |name: &str, ready: bool| Engine {
+            engine: name.into(),
+            namespace: "default".into(),
+            ready,
+            reason: if ready { String::new() } else { "Unauthorized".into() },
+            message: if ready { String::new() } else { "GET /v1/models: status 401".into() },
+            labels: [("model.aibrix.ai/name".to_owned(), "tiny-base".to_owned())]
+                .into_iter()
+                .filter(|_| ready)
+                .collect(),
+            ..Engine::default()
+        };
+        let pending = Adapter {
+            phase: "Pending".into(),
+            reason: "NoMatchingPods".into(),
+            message: "no engine matches spec.podSelector".into(),
+            engines: Vec::new(),
+            endpoints: Vec::new(),
+            ready_replicas: 0,
+            desired_replicas: 1,
+            ..adapter()
+        };
+        let elsewhere = Engine { namespace: "team".into(), ..engine("e9", true) };
+        let engines = [engine("e0", true), engine("e1", false), elsewhere];
+        insta::assert_snapshot!(explain_adapter(&pending, &engines).join("\n"));
+        let alone = explain_adapter(&pending, &engines[2..]).join("\n");
+        assert!(alone.ends_with("Namespace default has no engine."), "{alone}");
+        let many: Vec<Engine> = (0..20).map(|n| engine(&format!("e{n}"), true)).collect();
+        assert!(explain_adapter(&pending, &many).join("\n").contains("and 12 more"));
+    }
+
+    #[test]
+    fn one_that_has_fewer_engines_than_it_wants_shows_the_others() {
+        let other = Engine { engine: "e2".into(), namespace: "default".into(), ready: true, ..Engine::default() };
+        let short = Adapter { desired_replicas: 3, ..adapter() };
+        let text = explain_adapter(&short, &[other]).join("\n");
+        assert!(text.contains("No other engine has been chosen") && text.contains("e2: no labels"), "{text}");
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! `longshore get`: what there is.
 
+use std::borrow::Borrow;
+
 use anyhow::Result;
 use longshore_api::fleet::{Adapter, Engine};
 
 use crate::args::{GetArgs, Output, What};
 use crate::fleet::Fleet;
 use crate::say;
-use crate::table::{cut, or_dash, short_digest, table};
+use crate::table::{cut, narrow_table, or_dash, short_digest, table};
+
+/// Columns that a narrow terminal can do without, the first to go first. What is wrong stays.
+const SPARE: [&str; 8] = ["DIGEST", "NAMESPACE", "WAITING", "RUNNING", "BASE MODEL", "KIND", "ADAPTERS", "READY"];
 
 /// Lists what was asked for.
 pub async fn run(args: GetArgs) -> Result<()> {
@@ -24,15 +29,26 @@ pub async fn run(args: GetArgs) -> Result<()> {
 }
 
 /// Adapters as a table.
-pub fn adapters(adapters: &[Adapter], wide: bool) -> Vec<String> {
+pub fn adapters(adapters: &[impl Borrow<Adapter>], wide: bool) -> Vec<String> {
     if adapters.is_empty() {
         return vec!["no adapters are declared".to_owned()];
     }
+    let (heading, rows) = adapter_rows(adapters, wide);
+    table(&heading, &rows)
+}
+
+/// Adapters as a table for a terminal of that width.
+pub fn adapters_within(adapters: &[impl Borrow<Adapter>], width: usize) -> Vec<String> {
+    let (heading, rows) = adapter_rows(adapters, false);
+    narrow_table(&heading, &rows, width, &SPARE)
+}
+
+fn adapter_rows(adapters: &[impl Borrow<Adapter>], wide: bool) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let mut heading = vec!["NAMESPACE", "NAME", "PHASE", "READY", "BASE MODEL", "DIGEST", "REASON"];
     if wide {
         heading.extend(["RANK", "BYTES", "ENGINES", "ARTIFACT", "MESSAGE"]);
     }
-    let rows = adapters.iter().map(|adapter| {
+    let rows = adapters.iter().map(Borrow::borrow).map(|adapter: &Adapter| {
         let mut row = vec![
             adapter.namespace.clone(),
             adapter.name.clone(),
@@ -54,21 +70,33 @@ pub fn adapters(adapters: &[Adapter], wide: bool) -> Vec<String> {
         }
         row
     });
-    table(&heading, &rows.collect::<Vec<_>>())
+    let rows = rows.collect();
+    (heading, rows)
 }
 
 /// Engines as a table.
-pub fn engines(engines: &[Engine], wide: bool) -> Vec<String> {
+pub fn engines(engines: &[impl Borrow<Engine>], wide: bool) -> Vec<String> {
     if engines.is_empty() {
         return vec!["no engines are known".to_owned()];
     }
+    let (heading, rows) = engine_rows(engines, wide);
+    table(&heading, &rows)
+}
+
+/// Engines as a table for a terminal of that width.
+pub fn engines_within(engines: &[impl Borrow<Engine>], width: usize) -> Vec<String> {
+    let (heading, rows) = engine_rows(engines, false);
+    narrow_table(&heading, &rows, width, &SPARE)
+}
+
+fn engine_rows(engines: &[impl Borrow<Engine>], wide: bool) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let mut heading =
         vec!["NAMESPACE", "ENGINE", "KIND", "BASE MODEL", "READY", "ADAPTERS", "RUNNING", "WAITING", "REASON"];
     if wide {
         heading.extend(["MAX LORAS", "MAX CPU LORAS", "MAX RANK", "URL", "HOLDS", "MESSAGE"]);
     }
     let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    let rows = engines.iter().map(|engine| {
+    let rows = engines.iter().map(Borrow::borrow).map(|engine: &Engine| {
         let mut row = vec![
             engine.namespace.clone(),
             engine.engine.clone(),
@@ -93,5 +121,6 @@ pub fn engines(engines: &[Engine], wide: bool) -> Vec<String> {
         }
         row
     });
-    table(&heading, &rows.collect::<Vec<_>>())
+    let rows = rows.collect();
+    (heading, rows)
 }

@@ -1,6 +1,8 @@
 //! `longshore`: serve LoRA adapters on engines without a cluster, and look at what is served.
 
 mod args;
+#[cfg(test)]
+mod docs;
 mod explain;
 mod fleet;
 mod get;
@@ -18,13 +20,14 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     crypto::install();
     let args = Args::parse();
+    let logs = args.log.is_some();
     let outcome = telemetry::init(args.log_format, &args.filter())
         .map_err(anyhow::Error::from)
         .and_then(|()| Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?))
         .and_then(|runtime| {
             runtime.block_on(async {
                 match args.command {
-                    Command::Up(args) => up::run(*args).await,
+                    Command::Up(args) => up::run(*args, logs).await,
                     Command::Get(args) => get::run(args).await,
                     Command::Explain(args) => explain::run(args).await,
                     Command::SimEngine(args) => sim_engine::run(args).await,

@@ -20,6 +20,25 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     std::iter::once(heading).chain(rows).collect()
 }
 
+/// The same in at most `width` characters where that can be reached: columns that are worth the least there go first, by
+/// their headings in `spare`.
+pub fn narrow_table(heading: &[&str], rows: &[Vec<String>], width: usize, spare: &[&str]) -> Vec<String> {
+    let (mut heading, mut rows, mut spare) = (heading.to_vec(), rows.to_vec(), spare.iter());
+    loop {
+        let lines = table(&heading, &rows);
+        if lines.iter().all(|line| line.chars().count() <= width) {
+            return lines;
+        }
+        let Some(column) = spare.next() else { return lines };
+        if let Some(at) = heading.iter().position(|known| known == column) {
+            heading.remove(at);
+            rows.iter_mut().for_each(|row| {
+                row.remove(at);
+            });
+        }
+    }
+}
+
 /// `sha256:` and the first twelve hex digits are enough to tell digests apart.
 pub fn short_digest(digest: Option<&str>) -> String {
     let Some(digest) = digest else { return "-".to_owned() };
@@ -30,6 +49,11 @@ pub fn short_digest(digest: Option<&str>) -> String {
 /// A dash where there is nothing.
 pub fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// `text` as one line that shows what it is: a line break, or a sequence that moves the cursor, would not.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// `text` in at most `width` characters.
@@ -50,6 +74,22 @@ mod tests {
     fn columns_line_up() {
         let rows = vec![vec!["sql".to_owned(), "Running".to_owned()], vec!["überlang".to_owned(), String::new()]];
         assert_eq!(table(&["NAME", "PHASE"], &rows), ["NAME       PHASE", "sql        Running", "überlang"]);
+    }
+
+    #[test]
+    fn columns_that_matter_least_go_first_where_there_is_no_room() {
+        let rows = vec![vec!["default".to_owned(), "sql".to_owned(), "Failed".to_owned(), "Incompatible".to_owned()]];
+        let heading = ["NAMESPACE", "NAME", "PHASE", "REASON"];
+        let narrow = |width| narrow_table(&heading, &rows, width, &["NAMESPACE", "NONE", "PHASE"]);
+        assert_eq!(narrow(80), table(&heading, &rows));
+        assert_eq!(narrow(30), ["NAME   PHASE    REASON", "sql    Failed   Incompatible"]);
+        assert_eq!(narrow(20), ["NAME   REASON", "sql    Incompatible"]);
+        assert_eq!(narrow(1), narrow(20), "the others stay");
+    }
+
+    #[test]
+    fn text_of_others_moves_no_cursor() {
+        assert_eq!(one_line("a\nb\u{1b}[2J ä"), "a\u{fffd}b\u{fffd}[2J ä");
     }
 
     #[test]

@@ -1,36 +1,43 @@
 //! `longshore up`: controller and router in one process, for engines named on the command line.
 
+mod happened;
 mod lines;
 mod local_router;
 mod samples;
 mod screen;
 mod simulate;
 mod store;
+mod view;
 
 use std::convert::Infallible;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use longshore_api::fleet::{self, Demand};
 use longshore_artifacts::Artifacts;
-use longshore_cluster::fleet::{FleetApi, router as fleet_router};
+use longshore_cluster::fleet::{FleetApi, FleetStore, router as fleet_router};
 use longshore_cluster::local::{ConnectVllm, Driver, EngineConfig, Left, Local, Options, read_key_file};
 use longshore_proxy::{Missing, Proxy, ProxyConfig};
 use longshore_reconciler::Config;
-use longshore_runtime::{AdminServer, CancellationToken, Readiness, Registry, Shutdown, Tasks};
+use longshore_runtime::{AdminServer, BoundAdmin, CancellationToken, Condition, Readiness, Registry, Shutdown, Tasks};
 use tokio::sync::mpsc;
 
 use crate::args::{Simulate, UpArgs};
-use crate::complain;
+use crate::{complain, say};
 use local_router::LocalRouter;
+use view::View;
 
 /// Reports of engines that lack an adapter which wait to be passed on; each is a hint that may be lost.
 const MISSING: usize = 64;
 
-/// Serves until it is told to stop.
-pub async fn run(args: UpArgs) -> Result<()> {
+/// How often it is looked whether the fleet is known, in the first moments of a process.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Serves until it is told to stop. With `logs`, log lines were asked for.
+pub async fn run(args: UpArgs, logs: bool) -> Result<()> {
     let shutdown_bound = args.shutdown;
     let readiness = Readiness::new();
     let shutdown = Shutdown::new(readiness.clone(), Duration::ZERO);
@@ -40,7 +47,7 @@ pub async fn run(args: UpArgs) -> Result<()> {
     let store = store::open(args.store.as_deref())?;
     let listener = args.listen.bind("--listen").await?;
     let address = listener.local_addr()?;
-    let manifests = if args.manifests.is_empty() { vec![samples::prepare()?] } else { args.manifests.clone() };
+    let manifests = manifests(&args)?;
     let simulated = simulate::start(&simulated(&args)).await?;
     let engines = engines(&args, &simulated)?;
 
@@ -55,59 +62,41 @@ pub async fn run(args: UpArgs) -> Result<()> {
         reconciler: config(&args),
         engines,
         engines_file: args.engines_file.clone(),
-        manifests,
+        manifests: manifests.clone(),
         artifacts: Artifacts::new(store),
         connect: Arc::new(ConnectVllm::new()?),
         router: Arc::new(router),
     });
-    let mut api = FleetApi::new(driver.fleet(), driver.demand());
-    let mut guarded = false;
-    if let Some(path) = &args.admin_token_file {
-        api = api.with_token(read_key_file(path).with_context(|| path.display().to_string())?);
-        guarded = true;
-    }
-    let admin = AdminServer::new(readiness.clone(), registry).merge(fleet_router(api));
-    let admin = admin.bind(&args.admin, "--admin").await?;
-    if !guarded && !admin.local_addr().ip().is_loopback() {
-        bail!(
-            "{} is not on loopback, so anybody could read the fleet API: give --admin-token-file, or another --admin",
-            args.admin
-        );
-    }
+    let admin = admin(&args, readiness.clone(), registry, &driver).await?;
 
     let told = readiness.condition("manifests read and engines listed");
-    let fleet = driver.fleet();
-    let changes = driver.changes();
-    let admin_address = admin.local_addr();
+    let view = View {
+        head: format!("longshore: requests on http://{address}, fleet API on http://{}", admin.local_addr()),
+        hint: hint(address),
+        manifests,
+        fleet: driver.fleet(),
+        changes: driver.changes(),
+        known: readiness.clone(),
+        stopping: shutdown.token(),
+    };
+    // Log lines would go through the middle of a table.
+    let plain = args.plain || !stdout().is_terminal() || (logs && stderr().is_terminal());
     tasks.last("admin server", |stop| admin.serve(stop));
+    tasks.last("terminal", move |stop| async move {
+        if plain {
+            lines::run(view, stop, say).await;
+        } else {
+            screen::run(view, stop).await;
+        }
+        Ok::<_, Infallible>(())
+    });
     tasks.essential("reports of missing adapters", {
         let demand = driver.demand();
         |stop| pass_on(met_missing, demand, stop)
     });
-    let plain = args.plain || !std::io::stdout().is_terminal();
-    tasks.last("terminal", {
-        let (fleet, hint) = (fleet.clone(), hint(address));
-        let head = format!("longshore: requests on http://{address}, fleet API on http://{admin_address}");
-        move |stop| async move {
-            if plain {
-                lines::run(head, hint, fleet, changes, stop).await;
-            } else {
-                screen::run(head, hint, fleet, changes, stop).await;
-            }
-            Ok::<_, Infallible>(())
-        }
-    });
     tasks.essential("latch", {
-        let fleet = fleet.clone();
-        |stop| async move {
-            // A fleet that is not known yet looks like an empty one.
-            while !fleet.is_open() && !stop.is_cancelled() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            told.set();
-            stop.cancelled().await;
-            Ok::<_, Infallible>(())
-        }
+        let fleet = driver.fleet();
+        |stop| latch(fleet, told, stop)
     });
     tasks.essential("router", |stop| proxy.serve(listener, stop, shutdown_bound));
     let local = driver.start();
@@ -121,10 +110,50 @@ pub async fn run(args: UpArgs) -> Result<()> {
     let outcome = tasks.run(shutdown_bound + Duration::from_secs(1)).await;
     let left = left.lock().map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
     for Left { engine, adapter, why } in left {
-        complain(&format!("warning: {engine} still holds {adapter}: {why}"));
+        complain(&format!("warning: {engine} still holds {adapter}, as far as is known: {why}"));
     }
     drop(simulated);
-    Ok(outcome?)
+    outcome?;
+    say(if args.leave_loaded { "stopped; adapters stay loaded" } else { "stopped" });
+    Ok(())
+}
+
+/// Health, metrics and the fleet API, which others than this machine may read with a token only.
+async fn admin(args: &UpArgs, readiness: Readiness, registry: Registry, driver: &Driver) -> Result<BoundAdmin> {
+    let mut api = FleetApi::new(driver.fleet(), driver.demand());
+    if let Some(path) = &args.admin_token_file {
+        let token = read_key_file(path).with_context(|| format!("--admin-token-file {}", path.display()))?;
+        api = api.with_token(token);
+    }
+    let admin = AdminServer::new(readiness, registry).merge(fleet_router(api));
+    let admin = admin.bind(&args.admin, "--admin").await?;
+    if args.admin_token_file.is_none() && !admin.local_addr().ip().is_loopback() {
+        bail!(
+            "{} is not on loopback, so anybody could read the fleet API: give --admin-token-file, or another --admin",
+            args.admin
+        );
+    }
+    Ok(admin)
+}
+
+/// Where manifests are read from; where none are named, the samples.
+fn manifests(args: &UpArgs) -> Result<Vec<PathBuf>> {
+    if args.manifests.is_empty() {
+        return Ok(vec![samples::prepare()?]);
+    }
+    args.manifests.iter().try_for_each(|path| samples::complete(path))?;
+    Ok(args.manifests.clone())
+}
+
+/// Sets `told` once the fleet is known: before that it looks like an empty one. That takes the 3 s of a hung engine at
+/// the most, and milliseconds mostly; then this rests.
+async fn latch(fleet: Arc<FleetStore>, told: Condition, stop: CancellationToken) -> Result<(), Infallible> {
+    while !fleet.is_open() && !stop.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
+    told.set();
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// Runs the driver; at the end withdraws, drains and unloads.
@@ -202,6 +231,9 @@ fn engines(args: &UpArgs, simulated: &[simulate::Simulated]) -> Result<Vec<Engin
         engine
     });
     let engines: Vec<EngineConfig> = named.chain(simulated.iter().map(|engine| engine.config.clone())).collect();
+    if engines.is_empty() && args.engines_file.is_none() {
+        bail!("there is no engine: name one with --engine or --engines-file, or simulate some with --simulate 3");
+    }
     for (position, engine) in engines.iter().enumerate() {
         if engines[..position].iter().any(|before| before.id() == engine.id()) {
             bail!("--engine: {} is named twice: give one of them another name=", engine.id());
@@ -214,7 +246,7 @@ fn engines(args: &UpArgs, simulated: &[simulate::Simulated]) -> Result<Vec<Engin
 fn hint(address: std::net::SocketAddr) -> impl Fn(&str) -> String + Send + 'static {
     move |model| {
         format!(
-            "curl -s http://{address}/v1/completions -H 'Content-Type: application/json' \\\n  \
+            "curl -s http://{address}/v1/completions \\\n  -H 'Content-Type: application/json' \\\n  \
              -d '{{\"model\": \"{model}\", \"prompt\": \"Hello\", \"max_tokens\": 16}}'"
         )
     }

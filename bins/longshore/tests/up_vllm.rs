@@ -25,7 +25,9 @@ fn asked_for(version: Version) -> bool {
     let asked = std::env::var("LONGSHORE_VLLM").unwrap_or_default();
     let run = asked == "1" || asked.split(',').any(|part| part == version.as_str());
     if !run {
-        say(&format!("NOT RUN: a real vLLM {version} is started only with LONGSHORE_VLLM=1 or LONGSHORE_VLLM={version}"));
+        say(&format!(
+            "NOT RUN: a real vLLM {version} is started only with LONGSHORE_VLLM=1 or LONGSHORE_VLLM={version}"
+        ));
     }
     run
 }
@@ -120,7 +122,9 @@ async fn up_on(version: Version) {
     let engine = RealVllm::start_on(version, &RealConfig::default(), logs, engine.addr()).await.unwrap();
     let (refused, time, tokens_after) = watcher.join().unwrap();
     assert_eq!(tokens_after, changed, "after a restart other bytes answered");
-    say(&format!("vLLM {version}: served again {time:?} after the engine answered /v1/models; {refused} requests got 503 meanwhile"));
+    say(&format!(
+        "vLLM {version}: served again {time:?} after the engine answered /v1/models; {refused} requests got 503 meanwhile"
+    ));
 
     // Deleting the manifest leaves the base alone.
     std::fs::remove_file(dir.path().join("one.yaml")).unwrap();

@@ -11,7 +11,7 @@ pub fn open(named: Option<&Path>) -> Result<Store> {
         Some(path) => path.to_owned(),
         None => data_dir()?.join("store"),
     };
-    let failed = || format!("--store {}", path.display());
+    let failed = || format!("{} cannot be the store of adapters: name another directory with --store", path.display());
     std::fs::create_dir_all(&path).with_context(failed)?;
     // Engines are given paths below it, and list them: they must be the same on each start.
     let path = path.canonicalize().with_context(failed)?;

@@ -29,7 +29,11 @@ impl Router {
     }
 
     fn ask(&self, model: &str) -> Answer {
-        post(&self.address, "/v1/completions", &format!(r#"{{"model": "{model}", "prompt": "Hello", "max_tokens": 4}}"#))
+        post(
+            &self.address,
+            "/v1/completions",
+            &format!(r#"{{"model": "{model}", "prompt": "Hello", "max_tokens": 4}}"#),
+        )
     }
 }
 
