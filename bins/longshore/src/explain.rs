@@ -53,6 +53,8 @@ pub fn explain_adapter(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
     if adapter.reason.is_empty() {
         let on: Vec<&str> = adapter.endpoints.iter().map(|endpoint| endpoint.pod.as_str()).collect();
         lines.push(format!("Requests that name {:?} as model are answered by {}.", adapter.name, on.join(", ")));
+    } else if adapter.phase == "Running" {
+        lines.push(format!("The last change did not go through: {} ({}).", adapter.message, adapter.reason));
     } else {
         lines.push(format!("It is not ready: {} ({}).", adapter.message, adapter.reason));
     }

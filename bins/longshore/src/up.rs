@@ -33,9 +33,6 @@ use view::View;
 /// Reports of engines that lack an adapter which wait to be passed on; each is a hint that may be lost.
 const MISSING: usize = 64;
 
-/// How often it is looked whether the fleet is known, in the first moments of a process.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// Serves until it is told to stop. With `logs`, log lines were asked for.
 pub async fn run(args: UpArgs, logs: bool) -> Result<()> {
     let shutdown_bound = args.shutdown;
@@ -145,13 +142,12 @@ fn manifests(args: &UpArgs) -> Result<Vec<PathBuf>> {
     Ok(args.manifests.clone())
 }
 
-/// Sets `told` once the fleet is known: before that it looks like an empty one. That takes the 3 s of a hung engine at
-/// the most, and milliseconds mostly; then this rests.
+/// Sets `told` once the fleet is known: before that it looks like an empty one.
 async fn latch(fleet: Arc<FleetStore>, told: Condition, stop: CancellationToken) -> Result<(), Infallible> {
-    while !fleet.is_open() && !stop.is_cancelled() {
-        tokio::time::sleep(LOOK).await;
+    tokio::select! {
+        () = fleet.opened() => told.set(),
+        () = stop.cancelled() => {}
     }
-    told.set();
     stop.cancelled().await;
     Ok(())
 }

@@ -59,7 +59,7 @@ pub struct Adapter {
     pub rank: Option<u32>,
     /// `Pending`, `Scheduled`, `Loading`, `Bound`, `Running` or `Failed`.
     pub phase: String,
-    /// Why it is not ready, as a CamelCase word; empty when it is.
+    /// Why it is not ready, as a CamelCase word; empty when it is. `UpdateFailed` where the version before is served.
     pub reason: String,
     /// The same in a sentence.
     pub message: String,

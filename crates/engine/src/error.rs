@@ -296,7 +296,11 @@ impl fmt::Display for ConnectFailure {
 }
 
 fn advice(status: u16) -> &'static str {
-    if matches!(status, 401 | 403) { " (the engine wants another api key)" } else { "" }
+    if matches!(status, 401 | 403) {
+        " (the engine wants another api key: outside a cluster, name it with --engine-api-key-file)"
+    } else {
+        ""
+    }
 }
 
 fn said(words: &str) -> String {

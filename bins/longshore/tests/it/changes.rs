@@ -117,6 +117,7 @@ fn a_change_to_a_broken_artifact_leaves_the_old_one_served() {
     manifest(dir.path(), "sql", "./missing", "");
     up.process.line_with("missing");
     until("the new generation is known", || up.adapter("sql")["artifactURL"].as_str().unwrap().ends_with("missing"));
+    until("it is said", || up.adapter("sql")["reason"] == "UpdateFailed");
     assert_eq!(up.ready("sql"), 2);
     assert!(up.ask("sql").is_by("sql"));
 }

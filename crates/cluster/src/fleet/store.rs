@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_api::fleet::{Adapter, Engine};
@@ -53,7 +52,7 @@ pub struct Snapshot<T> {
 /// The latest state of the fleet. One driver writes, any number of readers read and watch; no writer waits for a reader.
 #[derive(Debug)]
 pub struct FleetStore {
-    open: AtomicBool,
+    open: watch::Sender<bool>,
     adapters: Arc<Table<Adapter>>,
     engines: Arc<Table<Engine>>,
 }
@@ -71,7 +70,7 @@ impl FleetStore {
         // it start anew. `RandomState` is keyed from the system's randomness.
         let process = RandomState::new().build_hasher().finish();
         Self {
-            open: AtomicBool::new(false),
+            open: watch::Sender::new(false),
             adapters: Arc::new(Table::new(format!("{process:016x}-a"))),
             engines: Arc::new(Table::new(format!("{process:016x}-e"))),
         }
@@ -80,12 +79,18 @@ impl FleetStore {
     /// From now on the API answers. Until then it says 503, because a fleet that is not known yet looks like an empty
     /// one, and a router that believed that would withdraw every route at each restart of ours.
     pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
+        self.open.send_replace(true);
     }
 
     /// Whether [`Self::open`] was called.
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        *self.open.borrow()
+    }
+
+    /// Waits for [`Self::open`].
+    pub async fn opened(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 
     /// Ends every watch, so that a server with watchers can shut down.

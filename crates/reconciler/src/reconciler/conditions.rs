@@ -218,6 +218,15 @@ impl<'a> Picture<'a> {
         if adapter.matching.is_empty() && self.brain.synced {
             let namespace = self.key.namespace();
             let engines = self.brain.engines_of(namespace).count();
+            // Outside a cluster an engine has its label only once it has said which base model it serves.
+            let unheard = self.brain.engines_of(namespace).filter(|id| self.brain.is_silent(id)).count();
+            if unheard > 0 {
+                let message = format!(
+                    "no engine matches spec.podSelector; {unheard} of {engines} in namespace {namespace} have not said yet \
+                     which base model they serve"
+                );
+                return Some(("PodsNotReady", message));
+            }
             let message = format!(
                 "no engine matches spec.podSelector; {engines} known in namespace {namespace}: compare its labels with \
                  theirs"

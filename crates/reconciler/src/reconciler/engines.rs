@@ -212,6 +212,11 @@ impl Reconciler {
         }
     }
 
+    /// Whether an engine has not said yet which base models it serves.
+    pub(super) fn is_silent(&self, id: &EngineId) -> bool {
+        self.engines.get(id).is_some_and(|engine| engine.base_models.is_empty())
+    }
+
     /// Looks again at every adapter that the engine concerns.
     fn dirty_holders(&mut self, id: &EngineId) {
         let Some(engine) = self.engines.get(id) else { return };

@@ -206,8 +206,9 @@ impl Reconciler {
         }
         for engine in overcommitted {
             let message = format!(
-                "{engine} now has more adapters than its batch has slots, so they take turns: \
-                 give it --max-cpu-loras, or add engines"
+                "{engine} now has more adapters than fit into one batch, as far as is known, so they take turns: \
+                 raise --max-loras and --max-cpu-loras there, say so to Longshore where the engine does not \
+                 (max-cpu-loras=N), or add engines"
             );
             self.event(now, key, true, "Overcommitted", message, Some(engine));
         }

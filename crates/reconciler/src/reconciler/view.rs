@@ -110,7 +110,12 @@ impl Reconciler {
         let shown = self.objects.get(&key.object)?;
         let picture = Picture::new(self, key)?;
         let (phase, desired) = (picture.phase(), picture.desired());
-        let (reason, message) = if phase == Phase::Running { ("", String::new()) } else { picture.why_unready() };
+        // What runs and is not what the spec asks for is said too, or a change that failed would look like one that did not.
+        let (reason, message) = match (&adapter.update_failed, phase) {
+            (Some(fault), Phase::Running) => ("UpdateFailed", format!("the version before is served: {fault}")),
+            (None, Phase::Running) => ("", String::new()),
+            _ => picture.why_unready(),
+        };
         let resolved = adapter.target.as_ref().map(|target| &target.resolved);
         let route = adapter.route.as_ref();
         let base = route.and_then(|route| route.endpoints.first()).and_then(|endpoint| endpoint.base_model.as_ref());
