@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{AdapterId, DEFAULT_POLICY, EngineId};
+use crate::{AdapterId, DEFAULT_POLICY, EngineId, EngineSet};
 
 /// A wish: one adapter, on how many engines, on which ones. [`Adapter::new`] and struct update syntax fill in the rest.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Adapter {
     pub policy: String,
     /// The engines that its selector matches. Those that the scheduler was not told of are refused with
     /// [`crate::Reason::UnknownEngine`].
-    pub engines: BTreeSet<EngineId>,
+    pub engines: EngineSet,
     /// Engines to leave alone for now, say for a cool-down after failures. They get no new replica; one that is there
     /// moves away where there is another engine for it, except under [`Replicas::All`], where it stays.
     pub avoid: BTreeSet<EngineId>,
@@ -45,7 +45,7 @@ impl Adapter {
             priority: 0,
             preemption: Preemption::LowerPriority,
             policy: DEFAULT_POLICY.to_owned(),
-            engines: BTreeSet::new(),
+            engines: EngineSet::default(),
             avoid: BTreeSet::new(),
             demand: 0.0,
         }

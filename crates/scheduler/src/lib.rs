@@ -6,15 +6,15 @@
 //! engine's limits, so the next decision starts from there and costs only what it looks at.
 //!
 //! ```
-//! use longshore_scheduler::{Adapter, Engine, Replicas, Scheduler};
+//! use longshore_scheduler::{Adapter, Engine, EngineSet, Replicas, Scheduler};
 //!
 //! let mut scheduler = Scheduler::new();
 //! for name in ["gpu-0", "gpu-1", "gpu-2"] {
 //!     scheduler.set_engine(Engine { max_adapters: Some(8), max_rank: Some(16), ..Engine::new(name) });
 //! }
-//! let everywhere = ["gpu-0".into(), "gpu-1".into(), "gpu-2".into()];
+//! let everywhere = EngineSet::from(["gpu-0", "gpu-1", "gpu-2"]);
 //!
-//! let sql = Adapter { rank: Some(8), replicas: Replicas::Count(2), engines: everywhere.clone().into(), ..Adapter::new("sql") };
+//! let sql = Adapter { rank: Some(8), replicas: Replicas::Count(2), engines: everywhere.clone(), ..Adapter::new("sql") };
 //! let decision = scheduler.schedule_adapter(&sql);
 //! assert_eq!(decision.added, ["gpu-0".into(), "gpu-1".into()]);
 //!
@@ -22,7 +22,7 @@
 //! assert!(scheduler.schedule_adapter(&sql).is_unchanged());
 //!
 //! // What cannot be placed says why, engine by engine.
-//! let wide = Adapter { rank: Some(64), engines: everywhere.into(), ..Adapter::new("wide") };
+//! let wide = Adapter { rank: Some(64), engines: everywhere, ..Adapter::new("wide") };
 //! let unplaced = scheduler.schedule_adapter(&wide).unplaced.expect("no engine takes rank 64");
 //! assert_eq!(unplaced.to_string(), "0/3 engines: 3 rank 64 above max_lora_rank 16");
 //! ```
@@ -69,6 +69,7 @@
 mod adapter;
 mod decision;
 mod engine;
+mod engines;
 mod filter;
 mod id;
 mod pipeline;
@@ -80,6 +81,7 @@ mod state;
 pub use adapter::{Adapter, Preemption, Replicas};
 pub use decision::{AdapterStatus, Decision, Unplaced};
 pub use engine::{DEFAULT_SLOTS, Engine};
+pub use engines::EngineSet;
 pub use id::{AdapterId, EngineId};
 pub use policy::{Candidate, DEFAULT_POLICY, DefaultPolicy, LeastAdapters, Policy, Score};
 pub use reason::{Class, Reason};

@@ -55,7 +55,7 @@ pub(crate) fn built_in() -> [Arc<dyn Policy>; 2] {
 /// let decision = scheduler.schedule_adapter(&Adapter {
 ///     policy: "zones".into(),
 ///     replicas: Replicas::Count(2),
-///     engines: ["a-0".into(), "a-1".into(), "b-0".into()].into(),
+///     engines: ["a-0", "a-1", "b-0"].into(),
 ///     ..Adapter::new("sql")
 /// });
 /// assert_eq!(decision.added, ["a-0".into(), "b-0".into()]);

@@ -1,7 +1,7 @@
 //! What a caller sees, rule by rule.
 
 use longshore_scheduler::{
-    Adapter, AdapterId, Candidate, Class, Engine, EngineId, Policy, Reason, Replicas, Scheduler, Score,
+    Adapter, AdapterId, Candidate, Class, Engine, EngineId, EngineSet, Policy, Reason, Replicas, Scheduler, Score,
 };
 
 fn fleet(engines: impl IntoIterator<Item = Engine>) -> Scheduler {
@@ -19,7 +19,7 @@ fn ids<T: From<&'static str>, C: FromIterator<T>>(names: &'static str) -> C {
 }
 
 fn adapter(id: &str, replicas: u32, engines: &'static str) -> Adapter {
-    Adapter { replicas: Replicas::Count(replicas), engines: ids(engines), ..Adapter::new(id) }
+    Adapter { replicas: Replicas::Count(replicas), engines: ids::<EngineId, _>(engines), ..Adapter::new(id) }
 }
 
 fn everywhere(id: &str, engines: &'static str) -> Adapter {
@@ -171,7 +171,7 @@ fn permanent_rules_take_away_what_they_forbid() {
     let bad = [
         (Engine { base_models: ids("n"), ..good.clone() }, wish.clone()),
         (Engine { max_rank: Some(8), ..good.clone() }, wish.clone()),
-        (good.clone(), Adapter { engines: [].into(), ..wish.clone() }),
+        (good.clone(), Adapter { engines: EngineSet::default(), ..wish.clone() }),
     ];
     for (engine, then) in bad {
         let mut scheduler = fleet([good.clone()]);

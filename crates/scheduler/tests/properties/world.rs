@@ -127,7 +127,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
             rank,
             memory,
             replicas,
-            engines: subset(engines),
+            engines: subset(engines).into(),
             avoid: subset(avoid),
             policy: policy.to_owned(),
             priority,
