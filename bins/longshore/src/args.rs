@@ -62,7 +62,7 @@ pub enum Command {
 /// Flags of `longshore up`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct UpArgs {
-    /// An engine: URL[,key=value…], with the keys store (where it sees the store), label.<key>, name, namespace, kind,
+    /// An engine: URL[,key=value…], with the keys store (where it sees the store), label.KEY, name, namespace, kind,
     /// api-key-file, max-loras, max-cpu-loras, max-lora-rank; any other key is a label. May be given more than once
     #[arg(long = "engine", value_name = "URL[,KEY=VALUE…]", value_parser = engine::parse)]
     pub engines: Vec<EngineConfig>,

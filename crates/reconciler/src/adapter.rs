@@ -7,7 +7,6 @@ use longshore_scheduler::Unplaced;
 use longshore_types::{Boot, EngineId, Fault, Root, Timestamp};
 
 use crate::engine::Waiting;
-use crate::reconciler::Gate;
 use crate::{Endpoint, Resolved, Route};
 
 /// One declared adapter.
@@ -212,5 +211,21 @@ impl Adapter {
         let waits =
             self.resolve_wait.is_some_and(|(of, until)| of == generation && until.is_none_or(|until| now < until));
         !done && !waits && self.resolving != Some(generation)
+    }
+}
+
+/// The status write that must be shown before anything is changed over: asked for, then awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// The next status is the one.
+    Ask,
+    /// It was sent off.
+    Asked { sequence: u64, at: Timestamp },
+}
+
+impl Gate {
+    /// Whether the write with this number shows what is waited for.
+    pub(crate) fn is_met_by(self, written: u64) -> bool {
+        matches!(self, Self::Asked { sequence, .. } if sequence <= written)
     }
 }

@@ -26,7 +26,6 @@ use crate::{Config, Effect, Event, Fact};
 use objects::Object;
 use pins::Pins;
 use placement::Ids;
-pub(crate) use resolve::Gate;
 
 /// What a wake-up is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

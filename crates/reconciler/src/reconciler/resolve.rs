@@ -6,7 +6,7 @@ use longshore_types::{AdapterKey, Fault, Timestamp};
 
 use super::pins::Holder;
 use super::{Reconciler, Wake};
-use crate::adapter::{Target, Trouble};
+use crate::adapter::{Gate, Target, Trouble};
 use crate::{Effect, Resolved};
 
 /// The longest wait between two attempts to resolve a source that fails for a passing reason.
@@ -181,21 +181,5 @@ impl Reconciler {
         let previous = adapter.previous.take();
         self.release_root(now, key, target);
         self.release_root(now, key, previous);
-    }
-}
-
-/// The status write that must be shown before anything is changed over: asked for, then awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// The next status is the one.
-    Ask,
-    /// It was sent off.
-    Asked { sequence: u64, at: Timestamp },
-}
-
-impl Gate {
-    /// Whether the write with this number shows what is waited for.
-    pub(crate) fn is_met_by(self, written: u64) -> bool {
-        matches!(self, Self::Asked { sequence, .. } if sequence <= written)
     }
 }

@@ -6,8 +6,8 @@ use longshore_api::status::{ModelAdapterStatus, Phase};
 use longshore_types::{AdapterKey, ObjectKey, Timestamp};
 
 use super::conditions::{Picture, set};
-use super::resolve::Gate;
 use super::{Reconciler, Wake};
+use crate::adapter::Gate;
 use crate::{Effect, StatusWrite};
 
 /// How long a write that something waits for may take before it is asked for again: its answer is lost.
