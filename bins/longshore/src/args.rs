@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use longshore_cluster::local::EngineConfig;
-use longshore_runtime::Listen;
 use longshore_runtime::telemetry::Format;
+use longshore_runtime::{Listen, seconds};
 use longshore_testkit::Version;
 use longshore_types::Namespace;
 
@@ -336,14 +336,6 @@ impl SimEngineArgs {
 fn module(text: &str) -> Result<(String, String), String> {
     let (name, path) = text.split_once('=').ok_or_else(|| format!("{text:?}: expected NAME=PATH"))?;
     Ok((name.to_owned(), path.to_owned()))
-}
-
-/// A time in seconds, such as `30` or `0.5`; at most a year, so that adding it to a moment cannot overflow.
-fn seconds(text: &str) -> Result<Duration, String> {
-    const YEAR: f64 = 365.0 * 86_400.0;
-    let rule = || "expected seconds, such as 30 or 0.5".to_owned();
-    let seconds: f64 = text.parse().map_err(|_| rule())?;
-    if (0.0..=YEAR).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(rule()) }
 }
 
 fn positive_seconds(text: &str) -> Result<Duration, String> {

@@ -14,22 +14,11 @@ use std::time::{Duration, Instant};
 
 use harness::*;
 use longshore_testkit::Version;
-use longshore_testkit::real::{RealConfig, RealVllm};
+use longshore_testkit::real::{RealConfig, RealVllm, not_asked_for};
 use serde_json::Value;
 
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn asked_for(version: Version) -> bool {
-    let asked = std::env::var("LONGSHORE_VLLM").unwrap_or_default();
-    let run = asked == "1" || asked.split(',').any(|part| part == version.as_str());
-    if !run {
-        say(&format!(
-            "NOT RUN: a real vLLM {version} is started only with LONGSHORE_VLLM=1 or LONGSHORE_VLLM={version}"
-        ));
-    }
-    run
 }
 
 /// What the engine says for itself, as numbers where it gives them: tokens say more than text.
@@ -52,8 +41,8 @@ fn listed(address: &str) -> Vec<String> {
 }
 
 async fn up_on(version: Version) {
-    if !asked_for(version) {
-        return;
+    if let Some(why) = not_asked_for(version) {
+        return say(&why);
     }
     let logs = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let dir = tempfile::tempdir().unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use longshore_proxy::{Controller, FleetConfig, Namespace, ProxyConfig, Token};
-use longshore_runtime::Listen;
 use longshore_runtime::telemetry::Format;
+use longshore_runtime::{Listen, seconds};
 
 /// Routes OpenAI-compatible requests to engines that really have the adapter they name.
 #[derive(Clone, Debug, Parser)]
@@ -130,14 +130,6 @@ impl Args {
     }
 }
 
-/// A time in seconds, such as `30` or `0.5`; at most a year, so that adding it to a moment cannot overflow.
-fn seconds(text: &str) -> Result<Duration, String> {
-    const YEAR: f64 = 365.0 * 86_400.0;
-    let rule = || "expected seconds, such as 30 or 0.5".to_owned();
-    let seconds: f64 = text.parse().map_err(|_| rule())?;
-    if (0.0..=YEAR).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(rule()) }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -154,13 +146,5 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let args = Args::try_parse_from(["longshore-router", "--controller", "http://controller:9090"]).unwrap();
         assert_eq!(args.proxy(), ProxyConfig::default());
-    }
-
-    #[test]
-    fn seconds_may_have_a_fraction_and_a_sign_is_refused() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["", "-1", "NaN", "inf", "1e300", "5s"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
     }
 }

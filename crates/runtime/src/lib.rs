@@ -46,6 +46,7 @@ mod error;
 mod listen;
 mod process;
 mod readiness;
+mod seconds;
 mod shutdown;
 mod tasks;
 
@@ -55,6 +56,7 @@ pub use error::Error;
 pub use listen::Listen;
 pub use prometheus_client::registry::Registry;
 pub use readiness::{Condition, Readiness, State};
+pub use seconds::seconds;
 pub use shutdown::{Next, Shutdown};
 pub use tasks::Tasks;
 pub use tokio_util::sync::CancellationToken;

@@ -55,6 +55,15 @@ impl From<io::Error> for NotStarted {
     }
 }
 
+/// Why tests on a real engine of this version are not to be run, unless `LONGSHORE_VLLM` is `1` or names it.
+pub fn not_asked_for(version: Version) -> Option<String> {
+    let asked = std::env::var("LONGSHORE_VLLM").unwrap_or_default();
+    let run = asked == "1" || asked.split(',').any(|part| part == version.as_str());
+    (!run).then(|| {
+        format!("NOT RUN: a real vLLM {version} is started only with LONGSHORE_VLLM=1 or LONGSHORE_VLLM={version}")
+    })
+}
+
 impl RealVllm {
     /// Installs the version where it is not installed yet, starts it on a free port and waits until it answers. Its
     /// output goes into a file in `logs`.

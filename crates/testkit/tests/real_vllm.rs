@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use longshore_testkit::contract::{self, Setting, Target};
-use longshore_testkit::real::{RealConfig, RealVllm};
+use longshore_testkit::real::{RealConfig, RealVllm, not_asked_for};
 use longshore_testkit::{Version, adapters};
 
 /// Two engines at a time would start more slowly than one after the other on a small machine.
@@ -25,20 +25,9 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn is_asked_for(version: Version) -> bool {
-    let asked = std::env::var("LONGSHORE_VLLM").unwrap_or_default();
-    let run = asked == "1" || asked.split(',').any(|part| part == version.as_str());
-    if !run {
-        say(&format!(
-            "NOT RUN: a real vLLM {version} is started only with LONGSHORE_VLLM=1 or LONGSHORE_VLLM={version}"
-        ));
-    }
-    run
-}
-
 async fn suite(version: Version, setting: Setting, at_least: usize) {
-    if !is_asked_for(version) {
-        return;
+    if let Some(why) = not_asked_for(version) {
+        return say(&why);
     }
     let _turn = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir().expect("a directory for the fixtures");
