@@ -31,6 +31,7 @@
 //! ```
 
 pub mod fleet;
+pub mod kube;
 pub mod local;
 
 pub use fleet::{FleetApi, FleetStore};

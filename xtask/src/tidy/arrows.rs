@@ -40,6 +40,7 @@ const ARROWS: &[(&str, Allowed)] = &[
     ("longshore-sidecar", Only(&["longshore-agent", "longshore-runtime"])),
     ("longshore-router", Only(&["longshore-proxy", "longshore-runtime"])),
     ("longshore", Anything),
+    ("longshore-kube-tests", Libraries),
     ("xtask", Libraries),
 ];
 

@@ -1,0 +1,1 @@
+//! Calls to the API server: each within a bound, none once this process may not lead any more.

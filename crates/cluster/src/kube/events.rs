@@ -1,0 +1,1 @@
+//! Writes events, behind everything else.

@@ -1,0 +1,1 @@
+//! What is written on objects beside status: finalizer, retry annotations, the note of what is unfinished.

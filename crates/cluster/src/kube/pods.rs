@@ -1,0 +1,1 @@
+//! What a pod says of the engine in it. Pure.

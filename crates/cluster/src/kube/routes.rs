@@ -1,0 +1,1 @@
+//! Writes Services and EndpointSlices.

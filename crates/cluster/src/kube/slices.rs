@@ -1,0 +1,1 @@
+//! The EndpointSlices and the Service that a route should look like. Pure.

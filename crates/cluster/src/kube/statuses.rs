@@ -1,0 +1,1 @@
+//! Writes status, in order and behind the routes.

@@ -1,0 +1,1 @@
+//! One watch of one kind: trimmed, paged, guarded.

@@ -1,0 +1,1 @@
+//! Whole-system tests on a real Kubernetes control plane, and what runs one on this machine.
