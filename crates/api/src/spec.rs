@@ -42,6 +42,17 @@ pub struct AdapterSpec {
     pub adopt: bool,
 }
 
+impl AdapterSpec {
+    /// Whether anything of it comes from the Secret `name`.
+    pub fn uses_secret(&self, name: &str) -> bool {
+        let of_engine = match &self.engine_key {
+            Some(EngineKey::Secret { name, .. }) => Some(name.as_str()),
+            Some(EngineKey::Inline(_)) | None => None,
+        };
+        [self.source_credentials.as_deref(), of_engine].contains(&Some(name))
+    }
+}
+
 /// On how many engines an adapter is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replicas {

@@ -30,9 +30,14 @@
 //! # }
 //! ```
 
+mod brain;
+mod clock;
 pub mod fleet;
 pub mod kube;
+mod link;
 pub mod local;
+mod log_line;
+mod owed;
 
 pub use fleet::{FleetApi, FleetStore};
 pub use local::{Driver, EngineConfig, Local, Options};

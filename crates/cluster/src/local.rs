@@ -5,13 +5,11 @@
 //! routers see is read from the [`FleetStore`], from the statuses and problems kept here, and from the stream of changes.
 
 mod actor;
-mod brain;
 mod changes;
-mod clock;
-mod depot;
+pub(crate) mod depot;
 mod engine_config;
 mod inbox;
-mod link;
+pub(crate) mod link;
 mod manifests;
 mod problems;
 mod resolve;
@@ -35,20 +33,20 @@ use longshore_types::{EngineKind, Fault, ObjectKey, Scope, Secret};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::brain::Brain;
+use crate::clock::Clock;
 use crate::fleet::FleetStore;
 use actor::{Actor, Shared, Statuses};
-use brain::Brain;
 use changes::Changes;
-use clock::Clock;
 use depot::{Depot, Files};
 use inbox::Input;
 use problems::Problems;
 use scan::Scanner;
 
+pub use crate::link::{NoRouter, Router};
 pub use changes::Change;
 pub use engine_config::{EngineConfig, InvalidEngine, read_key_file};
 pub use inbox::Left;
-pub use link::{NoRouter, Router};
 pub use problems::{About, Problem};
 
 /// How often files and directories are looked through.

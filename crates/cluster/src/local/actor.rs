@@ -18,14 +18,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::brain::Brain;
 use super::changes::Changes;
-use super::clock::Clock;
 use super::depot::{Files, Hold};
 use super::inbox::{Input, Left};
 use super::manifests::Manifests;
 use super::problems::{Problem, Problems};
 use super::{Connect, Router};
+use crate::brain::Brain;
+use crate::clock::Clock;
 use crate::fleet::FleetStore;
 use engines::Known;
 

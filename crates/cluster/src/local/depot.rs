@@ -11,7 +11,7 @@ use longshore_types::{ArtifactUrl, Digest, EngineId, Fault, Scope};
 
 /// Where adapter files come from and lie.
 #[async_trait]
-pub(super) trait Depot: Send + Sync + 'static {
+pub(crate) trait Depot: Send + Sync + 'static {
     /// The store, as we see it.
     fn view(&self) -> &StoreView;
 
@@ -36,7 +36,7 @@ pub(super) trait Depot: Send + Sync + 'static {
 
 /// What was fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     pub digest: Digest,
     pub bytes: u64,
     pub rank: Option<u32>,
@@ -165,7 +165,7 @@ impl Drop for Hold {
 
 /// How one engine's paths relate to the store.
 #[derive(Clone)]
-pub(super) struct Paths {
+pub(crate) struct Paths {
     depot: Arc<dyn Depot>,
     /// The store, as the engine sees it.
     view: StoreView,
@@ -173,7 +173,7 @@ pub(super) struct Paths {
 
 impl Paths {
     /// For an engine that sees the store at `alias`, or where we do.
-    pub(super) fn new(depot: Arc<dyn Depot>, alias: Option<StoreView>) -> Self {
+    pub(crate) fn new(depot: Arc<dyn Depot>, alias: Option<StoreView>) -> Self {
         let view = alias.unwrap_or_else(|| depot.view().clone());
         Self { depot, view }
     }
@@ -191,7 +191,7 @@ impl Paths {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

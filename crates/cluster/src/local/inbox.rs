@@ -1,8 +1,8 @@
-//! What comes to the actor, and the promise that every effect is answered.
+//! What comes to the actor.
 
 use longshore_reconciler::{Fact, Listing};
 use longshore_types::{AdapterKey, Digest, EngineId, Fault};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::depot::Hold;
 use super::scan::Scan;
@@ -49,59 +49,4 @@ pub struct Left {
     pub adapter: String,
     /// What the engine said last, or why it was not asked.
     pub why: String,
-}
-
-/// An answer that is owed to the reconciler. Whatever becomes of the work, it is given exactly once: where the task ends
-/// without one, by a panic or because it is stopped, the fallback is.
-#[derive(Debug)]
-pub(super) struct Owed {
-    inbox: mpsc::UnboundedSender<Input>,
-    fallback: Option<Input>,
-}
-
-impl Owed {
-    pub(super) fn new(inbox: mpsc::UnboundedSender<Input>, fallback: Input) -> Self {
-        Self { inbox, fallback: Some(fallback) }
-    }
-
-    pub(super) fn answer(mut self, input: Input) {
-        self.fallback = Some(input);
-    }
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        if let Some(input) = self.fallback.take() {
-            // An error means that the actor has ended, and with it everybody who could be owed an answer.
-            let _ = self.inbox.send(input);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn work_that_ends_without_an_answer_is_answered_for() {
-        let (inbox, mut inputs) = mpsc::unbounded_channel();
-        Owed::new(inbox.clone(), Input::Stop).answer(Input::Removed(Ok(()), None));
-        assert!(matches!(inputs.try_recv(), Ok(Input::Removed(..))));
-        assert!(inputs.try_recv().is_err(), "exactly once");
-        let owed = Owed::new(inbox.clone(), Input::Stop);
-        let panicked = tokio::spawn(async move {
-            let _owed = owed;
-            panic!("a bug");
-        });
-        assert!(panicked.await.is_err());
-        assert!(matches!(inputs.try_recv(), Ok(Input::Stop)));
-        let owed = Owed::new(inbox, Input::Stop);
-        let stopped = tokio::spawn(async move {
-            let _owed = owed;
-            std::future::pending::<()>().await;
-        });
-        stopped.abort();
-        assert!(stopped.await.is_err());
-        assert!(matches!(inputs.try_recv(), Ok(Input::Stop)));
-    }
 }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::depot::{Files, Hold};
-use super::inbox::{Answer, Input, Owed};
+use super::inbox::{Answer, Input};
+use crate::owed::Owed;
 
 /// How often the files behind a reference are looked at.
 const LOOK: Duration = Duration::from_secs(1);

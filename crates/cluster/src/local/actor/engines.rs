@@ -1,6 +1,7 @@
 //! The engines that are looked after, and what their listings bring.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use longshore_api::labels;
 use longshore_reconciler::{EngineSeen, Fact, Listing};
@@ -9,9 +10,10 @@ use longshore_types::{BaseModel, EngineId, Fault};
 use super::super::depot::Paths;
 use super::super::engine_config::EngineConfig;
 use super::super::inbox::Input;
-use super::super::link::Link;
+use super::super::link::NoSecrets;
 use super::super::problems::{About, Problem};
 use super::{Actor, Brain};
+use crate::link::Link;
 
 /// How long files that nobody needs must have lain in the store before they are taken out at the start: whatever was
 /// left there within the last day is likely to be wanted again.
@@ -117,7 +119,8 @@ impl<B: Brain> Actor<B> {
             Err(fault) => return self.engine_problem(&id, Some(&fault)),
         };
         let paths = Paths::new(self.shared.files.depot.clone(), config.store_alias.clone());
-        let link = Link::new(id.clone(), engine, paths, self.shared.router.clone());
+        let (keys, router) = (NoSecrets::shared(), self.shared.router.clone());
+        let link = Link::new(id.clone(), engine, Arc::new(paths), keys, router);
         let known = Known { config, link, base: None, heard: Heard::Nothing };
         let seen = known.seen();
         self.engines.insert(id, known);

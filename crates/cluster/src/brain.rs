@@ -1,11 +1,11 @@
-//! What the actor asks of the one that decides.
+//! What an actor asks of the one that decides.
 
 use longshore_api::fleet;
 use longshore_reconciler::{Effect, Fact, Reconciler};
 use longshore_types::{AdapterKey, EngineId, Timestamp};
 
 /// The one that decides: the reconciler, or a script in a test of the actor alone.
-pub(super) trait Brain: Send + 'static {
+pub(crate) trait Brain: Send + 'static {
     fn observe(&mut self, now: Timestamp, fact: Fact);
     fn decide(&mut self, now: Timestamp) -> Vec<Effect>;
     fn wake_at(&self) -> Option<Timestamp>;
