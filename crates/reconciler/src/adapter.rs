@@ -61,6 +61,8 @@ pub(crate) struct Adapter {
     pub(crate) sequence: u64,
     /// Why a route could not be published, and which; `None` once a later attempt went through.
     pub(crate) publish_fault: Option<(u64, Fault)>,
+    /// What is wrong beside the route, and which route that was said of last.
+    pub(crate) notice: (u64, Option<Fault>),
     /// Until when requests wait because the only holder is being changed over.
     pub(crate) swap_until: Option<Timestamp>,
     /// Since when each engine has been in the state that status shows.
@@ -87,6 +89,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Replica {
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// When the last one was.
+    pub(crate) last: Timestamp,
     /// Why nothing is tried there now.
     pub(crate) hold: Option<Hold>,
 }
@@ -146,6 +150,7 @@ impl Adapter {
             sequence: 0,
             queued: BTreeMap::new(),
             publish_fault: None,
+            notice: (0, None),
             swap_until: None,
             shown: BTreeMap::new(),
         }

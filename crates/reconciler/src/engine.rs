@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) given_up: bool,
     /// Adapters whose selector matches it.
     pub(crate) matched: BTreeSet<AdapterKey>,
+    /// Whether it is known what it holds in its present life: it has been listed since, or began under our eyes.
+    pub(crate) known: bool,
     /// Whether it has answered, or failed to answer, since this process knows it.
     pub(crate) heard: bool,
 }
@@ -174,20 +176,39 @@ impl Engine {
             unswept: false,
             given_up: false,
             matched: BTreeSet::new(),
+            known: false,
             heard: false,
             seen,
         }
     }
 
-    /// Whether requests, loads and unloads may be sent to it.
+    /// Whether requests and loads may be sent to it.
     pub(crate) fn is_usable(&self) -> bool {
+        self.answers() && self.seen.ready && !self.seen.terminating
+    }
+
+    /// Whether it answers as far as is known, wanted or not: it may be asked to let go of something.
+    pub(crate) fn answers(&self) -> bool {
         let answers = match &self.reach {
             Reach::Answers => true,
             // One listing that is late proves nothing: it is taken for away at the second, or when it refuses.
             Reach::Fails { times: 1, answered: true, fault } => fault.reason == "Timeout",
             Reach::Fails { .. } | Reach::Unknown => false,
         };
-        answers && self.seen.ready && !self.seen.terminating && self.boot.is_some()
+        answers && self.boot.is_some()
+    }
+
+    /// Its present life, as far as anything tells: the pod's word comes first.
+    pub(crate) fn life(&self) -> Option<&Boot> {
+        self.seen.boot.as_ref().or(self.boot.as_ref())
+    }
+
+    /// Whether it holds the name from this root, or may yet.
+    pub(crate) fn may_hold(&self, name: &AdapterName, root: &Root) -> bool {
+        self.residents.get(name.as_str()) == Some(root)
+            || self.leaving.get(name).is_some_and(|leaving| leaving.root == *root)
+            || self.loading.as_ref().is_some_and(|op| op.adapter.name == *name && op.root == *root)
+            || self.suspected.contains(&(name.clone(), root.clone()))
     }
 
     /// Whether a load of this adapter is under way.

@@ -194,7 +194,9 @@ impl<'a> Picture<'a> {
     }
 
     fn set_resource_created(&self, status: &mut ModelAdapterStatus) {
-        if let Some((_, fault)) = &self.adapter.publish_fault {
+        let publish_fault = self.adapter.publish_fault.as_ref().map(|(_, fault)| fault);
+        // The endpoints may be out all the same: Ready follows them.
+        if let Some(fault) = publish_fault.or(self.adapter.notice.1.as_ref()) {
             set(status, "ResourceCreated", "False", fault.reason, fault.message.clone());
         } else if self.ready > 0 {
             let message = format!("endpoints of {} engines are published", self.ready);

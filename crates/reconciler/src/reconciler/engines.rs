@@ -86,6 +86,8 @@ impl Reconciler {
             }
         }
         self.effects.push(Effect::EngineChanged(id.clone()));
+        // What was left undone there is over.
+        self.dirty_engines.insert(id.clone());
         self.check_settled(now);
     }
 
@@ -94,6 +96,7 @@ impl Reconciler {
         self.empty_engine(now, id, "has restarted");
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.boot = Some(boot);
+        engine.known = true;
         engine.signals = longshore_types::LoadSignals::default();
         // What is under way was asked of the life before.
         engine.listing.make_void();
@@ -172,6 +175,7 @@ impl Reconciler {
     pub(super) fn step_engine(&mut self, now: Timestamp, id: &EngineId) {
         self.step_away(now, id);
         self.describe_engine(now, id);
+        self.step_unfinished(id);
         self.sweep(now, id);
         self.step_leaving(now, id);
         self.start_load(now, id);
@@ -241,7 +245,7 @@ impl Reconciler {
             }
         }
         let draining = engine.leaving.values().any(|leaving| matches!(leaving.step, Step::Draining { .. }));
-        if draining && engine.is_usable() && engine.probing.since.is_none() {
+        if draining && engine.answers() && engine.probing.since.is_none() {
             if engine.probing.due <= now {
                 engine.probing.begin(now, engine.drains);
                 self.effects.push(Effect::Probe { engine: id.clone() });

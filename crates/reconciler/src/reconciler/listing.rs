@@ -67,6 +67,9 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
+        if let Some(engine) = self.engines.get_mut(id) {
+            engine.known = true;
+        }
         if was_away {
             self.end_back_off(id);
         }

@@ -235,6 +235,7 @@ impl Reconciler {
         match fault.scope {
             Scope::Transient | Scope::Unknown => {
                 replica.failures += 1;
+                replica.last = now;
                 let failures = replica.failures;
                 if failures > self.config.max_retries {
                     let until = now + self.config.cool_down;

@@ -12,7 +12,7 @@ use super::pins::Holder;
 use super::{Reconciler, Wake};
 use crate::adapter::Adapter;
 use crate::engine::{Reach, Step};
-use crate::{Effect, ObjectSeen, Resolved};
+use crate::{Effect, ObjectSeen, Resolved, Retry, Unfinished};
 
 /// One declaring object.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub(super) struct Object {
     pub(super) sequence: u64,
     pub(super) last_write: Option<Timestamp>,
     pub(super) events: Budget,
+    /// What engines may still hold of adapters of it that were forgotten.
+    pub(super) unfinished: Vec<Unfinished>,
+    /// Where loads fail, as said last; none where an earlier process may have said something.
+    pub(super) retries: Option<Vec<Retry>>,
 }
 
 impl Reconciler {
@@ -49,6 +53,8 @@ impl Reconciler {
             sequence: 0,
             last_write: None,
             events: Budget::default(),
+            unfinished: Vec::new(),
+            retries: seen.shown.is_none().then(Vec::new),
         });
         let changed = new || object.generation != seen.generation;
         if object.gone {
@@ -227,6 +233,7 @@ impl Reconciler {
     fn forget_adapter(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
         let opaque: Vec<Root> = adapter.roots().into_iter().filter(|root| root.digest().is_none()).collect();
+        self.note_unfinished(key);
         self.release_roots(now, key);
         self.forget_placement(key);
         let Some(adapter) = self.adapters.remove(key) else { return };
@@ -272,9 +279,9 @@ impl Reconciler {
     /// Whether nothing is left of an object that is being deleted; forgets it then.
     pub(super) fn release_object(&mut self, key: &ObjectKey) -> bool {
         let done = self.objects.get(key).is_some_and(|object| object.deleting.is_some() && object.adapters.is_empty());
-        if done {
-            self.objects.remove(key);
-            self.effects.push(Effect::Release(key.clone()));
+        if done && let Some(object) = self.objects.remove(key) {
+            let unfinished = self.still_unfinished(object.unfinished);
+            self.effects.push(Effect::Release { object: key.clone(), unfinished });
         }
         done
     }

@@ -92,6 +92,7 @@ impl Reconciler {
         key: &AdapterKey,
         sequence: u64,
         result: Result<(), Fault>,
+        notice: Option<Fault>,
     ) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         self.dirty_adapters.insert(key.clone());
@@ -100,6 +101,11 @@ impl Reconciler {
         self.dirty_adapters.extend(claims.and_then(BTreeSet::first).map(|(_, owner)| owner.clone()));
         match result {
             Ok(()) => {
+                if adapter.notice.0 <= sequence {
+                    let before = std::mem::replace(&mut adapter.notice, (sequence, notice)).1;
+                    self.say_notice(now, key, before.as_ref());
+                }
+                let Some(adapter) = self.adapters.get_mut(key) else { return };
                 adapter.publish_fault.take_if(|(of, _)| *of <= sequence);
                 adapter.abroad = adapter.abroad.split_off(&sequence);
                 if let Some(route) = adapter.route.as_ref().filter(|route| route.sequence == sequence) {
@@ -121,6 +127,14 @@ impl Reconciler {
                     self.timers.wake(Wake::Republish(key.clone()), now + REPUBLISH);
                 }
             }
+        }
+    }
+
+    /// Says what is wrong beside the route, where that is news.
+    fn say_notice(&mut self, now: Timestamp, key: &AdapterKey, before: Option<&Fault>) {
+        let notice = self.adapters.get(key).and_then(|adapter| adapter.notice.1.clone());
+        if let Some(fault) = notice.filter(|notice| before != Some(notice)) {
+            self.event(now, key, true, fault.reason, fault.message, None);
         }
     }
 

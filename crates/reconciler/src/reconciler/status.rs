@@ -25,6 +25,8 @@ impl Reconciler {
         if object.deleting.is_some() {
             return;
         }
+        self.step_retries(key);
+        let Some(object) = self.objects.get(key) else { return };
         // One that the object does not name any more may still be on its way out.
         let wanted = |key: &&AdapterKey| self.adapters.get(*key).is_some_and(|adapter| !adapter.deleting);
         let Some(adapter) = object.adapters.iter().find(wanted).cloned() else {

@@ -8,7 +8,7 @@ use longshore_api::spec::{AdapterSpec, EngineSelector, Preemption, Replicas, Upd
 use longshore_api::status::{ModelAdapterStatus, Phase};
 use longshore_reconciler::{
     Config, Effect, EngineSeen, Event, Fact, Listing, Load, LogLine, ObjectSeen, Reconciler, ResidentSeen, Resolved,
-    Route, Unload,
+    Retry, Route, Unfinished, Unload,
 };
 use longshore_types::{
     AdapterKey, AdapterName, Address, ArtifactUrl, BaseModel, Boot, Digest, EngineId, EngineKind, Fault, LoadSignals,
@@ -78,6 +78,10 @@ pub struct World {
     pub events: Vec<Event>,
     pub log: Vec<LogLine>,
     pub released: BTreeSet<ObjectKey>,
+    /// What deletions left undone, as a driver keeps it.
+    pub note: BTreeSet<Unfinished>,
+    /// Where loads fail, as a driver keeps it.
+    pub retries: BTreeMap<ObjectKey, Vec<Retry>>,
     pub pinned: BTreeSet<Digest>,
     /// Effects other than listings, as text, with their time.
     pub trace: Vec<(u64, String)>,
@@ -88,6 +92,8 @@ pub struct World {
     /// How long routers take to hear of a route, in milliseconds.
     pub publish_takes: u64,
     pub publish_fails: bool,
+    /// What is wrong beside every route.
+    pub notice: Option<Fault>,
     /// Whether status writes that ask for an acknowledgement get one.
     pub acknowledges: bool,
     generations: BTreeMap<ObjectKey, i64>,
@@ -174,6 +180,8 @@ impl World {
             events: Vec::new(),
             log: Vec::new(),
             released: BTreeSet::new(),
+            note: BTreeSet::new(),
+            retries: BTreeMap::new(),
             pinned: BTreeSet::new(),
             trace: Vec::new(),
             counts: BTreeMap::new(),
@@ -181,6 +189,7 @@ impl World {
             chaos: 0.0,
             publish_takes: 0,
             publish_fails: false,
+            notice: None,
             acknowledges: true,
             generations: BTreeMap::new(),
         }
@@ -421,7 +430,9 @@ impl World {
             Effect::Retract(_) => "retract",
             Effect::WriteStatus(_) => "status",
             Effect::Event(_) => "event",
-            Effect::Release(_) => "release",
+            Effect::Release { .. } => "release",
+            Effect::Finished(_) => "finished",
+            Effect::Retries { .. } => "retries",
             Effect::Pin(_) => "pin",
             Effect::Unpin(_) => "unpin",
             Effect::AdapterChanged(_) => "adapter",
@@ -478,9 +489,18 @@ impl World {
                 }
             }
             Effect::Event(event) => self.events.push(event),
-            Effect::Release(key) => {
-                self.statuses.remove(&key);
-                self.released.insert(key);
+            Effect::Release { object, unfinished } => {
+                self.note.extend(unfinished);
+                self.statuses.remove(&object);
+                self.retries.remove(&object);
+                self.released.insert(object);
+            }
+            Effect::Finished(entry) => {
+                self.note.remove(&entry);
+            }
+            Effect::Retries { object, entries } => {
+                assert_ne!(self.retries.get(&object), Some(&entries), "the same retries are told twice");
+                self.retries.insert(object, entries);
             }
             Effect::Pin(digest) => assert!(self.pinned.insert(digest), "pinned twice: {digest:?}"),
             Effect::Unpin(digest) => {
@@ -581,7 +601,10 @@ impl World {
                 self.routes.insert(route.adapter.clone(), route.clone());
             }
         }
-        self.answer(0, Fact::Published { adapter: route.adapter, sequence: route.sequence, result });
+        self.answer(
+            0,
+            Fact::Published { adapter: route.adapter, sequence: route.sequence, result, notice: self.notice.clone() },
+        );
     }
 
     fn happen(&mut self, later: Later) {
