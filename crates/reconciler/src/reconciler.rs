@@ -1,6 +1,8 @@
 //! The state, and how facts go in and effects come out.
 
+mod complaints;
 mod conditions;
+mod deletion;
 mod drain;
 mod engines;
 mod events;

@@ -12,7 +12,7 @@ impl Reconciler {
         let id = seen.id.clone();
         let (mut rematch, mut moved) = (true, false);
         match self.engines.get_mut(&id) {
-            Some(engine) if engine.seen == seen => return,
+            Some(engine) if is_same(&engine.seen, &seen) => return,
             Some(engine) => {
                 rematch = engine.seen.labels != seen.labels;
                 moved = (&engine.seen.address, engine.seen.kind) != (&seen.address, seen.kind);
@@ -45,6 +45,9 @@ impl Reconciler {
             let back = u64::try_from(ready_for.as_millis()).unwrap_or(0);
             engine.ready_since = Some(Timestamp::from_millis(now.as_millis().saturating_sub(back)));
             engine.listing.due = now;
+        }
+        if engine.boot.is_none() {
+            engine.boot.clone_from(&engine.seen.boot);
         }
         let other_life = engine.seen.boot.clone().filter(|boot| engine.boot.as_ref().is_some_and(|old| old != boot));
         if let Some(boot) = other_life {
@@ -167,7 +170,7 @@ impl Reconciler {
     pub(super) fn missing(&mut self, now: Timestamp, id: &EngineId, name: &AdapterName) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         if engine.residents.contains_key(name.as_str()) {
-            engine.listing.due = now;
+            engine.listing.ask_soon(now);
             self.dirty_engines.insert(id.clone());
         }
     }
@@ -254,4 +257,9 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Whether nothing is told anew: how long it has been Ready only passes.
+fn is_same(known: &EngineSeen, seen: &EngineSeen) -> bool {
+    *known == EngineSeen { ready_for: known.ready_for, ..seen.clone() }
 }

@@ -8,7 +8,7 @@ use longshore_types::{AdapterName, EngineId, Fault, Root, Timestamp};
 use super::Reconciler;
 use super::pins::Holder;
 use crate::adapter::Hold;
-use crate::engine::{Reach, Step};
+use crate::engine::{Reach, Step, TIMEOUT};
 use crate::{Effect, Listing};
 
 impl Reconciler {
@@ -28,7 +28,9 @@ impl Reconciler {
             engine.listing.due = now;
             return;
         }
-        engine.listing.due = now + self.config.list_interval;
+        // A restart should not wait for a whole interval to be noticed, and one that is away has time to answer.
+        let interval = if result.is_ok() { self.config.list_interval } else { self.config.list_interval / 4 };
+        engine.listing.over(now, now + interval);
         let first = !engine.heard;
         engine.heard = true;
         match result {
@@ -39,8 +41,6 @@ impl Reconciler {
                     Reach::Fails { times, answered, .. } => (times.saturating_add(1), *answered),
                     Reach::Unknown => (1, false),
                 };
-                // A restart should not wait for a whole interval to be noticed, and one that is away has time to answer.
-                engine.listing.due = now + self.config.list_interval / 4;
                 let news = !matches!(&engine.reach, Reach::Fails { fault: before, .. } if *before == fault);
                 engine.reach = Reach::Fails { times, answered, fault };
                 if news {
@@ -58,7 +58,7 @@ impl Reconciler {
         // The pod's word on which life it is comes before the engine's own.
         let boot = engine.seen.boot.clone().unwrap_or(listing.boot);
         // One that was only slow was up all the while.
-        let was_away = matches!(&engine.reach, Reach::Fails { fault, .. } if fault.reason != "Timeout");
+        let was_away = matches!(&engine.reach, Reach::Fails { fault, .. } if fault.reason != TIMEOUT);
         let asked = engine.listing.asked;
         engine.reach = Reach::Answers;
         self.first_answer.get_or_insert(now);
