@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_types::{AdapterName, EngineId, Fault, Root, Timestamp};
+use longshore_types::{AdapterKey, AdapterName, EngineId, Fault, Root, Timestamp};
 
 use super::Reconciler;
 use super::pins::Holder;
@@ -67,9 +67,7 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
-        if let Some(engine) = self.engines.get_mut(id) {
-            engine.known = true;
-        }
+        let first = self.engines.get_mut(id).is_some_and(|engine| !std::mem::replace(&mut engine.known, true));
         if was_away {
             self.end_back_off(id);
         }
@@ -89,8 +87,33 @@ impl Reconciler {
         if news {
             self.effects.push(Effect::EngineChanged(id.clone()));
         }
+        if first {
+            self.choose_again(id);
+        }
         self.clear_suspects(now, id);
         self.settle_unknown_load(now, id);
+    }
+
+    /// What an engine holds is known for the first time, and takes slots that had been given away before (I6).
+    fn choose_again(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get(id) else { return };
+        let Some(max) = engine.seen.max_cpu_loras.and_then(|max| usize::try_from(max).ok()) else { return };
+        let given = |key: &&AdapterKey| {
+            let assigned = self.adapters.get(*key).is_some_and(|adapter| adapter.assigned.contains(id));
+            assigned && !engine.has_to_do_with(key)
+        };
+        let given: Vec<AdapterKey> = engine.matched.iter().filter(given).cloned().collect();
+        if engine.residents.len() + given.len() <= max {
+            return;
+        }
+        for key in given {
+            if let Some(adapter) = self.adapters.get_mut(&key) {
+                adapter.assigned.remove(id);
+                adapter.needs_placement = true;
+            }
+            self.dirty_adapters.insert(key.clone());
+            self.free_slot(&key, id);
+        }
     }
 
     /// What was given up without knowing is listed by now, and pinned as such, or is not there.
