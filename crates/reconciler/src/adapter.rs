@@ -1,6 +1,7 @@
 //! What is wanted of one adapter, and how far it has come.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_api::spec::AdapterSpec;
 use longshore_scheduler::Unplaced;
@@ -55,16 +56,22 @@ pub(crate) struct Adapter {
     pub(crate) route: Option<Route>,
     /// Every route that a router may go by: the one that was confirmed last, and those sent out since.
     pub(crate) abroad: BTreeMap<u64, Vec<Endpoint>>,
+    /// Whether routers may still go by a route that an earlier process has given them.
+    pub(crate) inherited: bool,
     /// The endpoints of the route that was confirmed last.
     pub(crate) published: BTreeSet<(EngineId, Boot)>,
     /// The sequence number of the route sent out last.
     pub(crate) sequence: u64,
     /// Why a route could not be published, and which; `None` once a later attempt went through.
     pub(crate) publish_fault: Option<(u64, Fault)>,
+    /// What is wrong beside the route, and which route that was said of last.
+    pub(crate) notice: (u64, Option<Fault>),
     /// Until when requests wait because the only holder is being changed over.
     pub(crate) swap_until: Option<Timestamp>,
-    /// Since when each engine has been in the state that status shows.
-    pub(crate) shown: BTreeMap<EngineId, (&'static str, Timestamp)>,
+    /// Since when each engine has been in the state that status shows, RFC 3339.
+    pub(crate) shown: BTreeMap<EngineId, (&'static str, Arc<str>)>,
+    /// The generation whose warnings have been said.
+    pub(crate) warned: Option<i64>,
 }
 
 /// What an adapter should be loaded from.
@@ -87,6 +94,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Replica {
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// When the last one was.
+    pub(crate) last: Timestamp,
     /// Why nothing is tried there now.
     pub(crate) hold: Option<Hold>,
 }
@@ -142,18 +151,26 @@ impl Adapter {
             needs_placement: true,
             route: None,
             abroad: BTreeMap::new(),
+            inherited: false,
             published: BTreeSet::new(),
             sequence: 0,
             queued: BTreeMap::new(),
             publish_fault: None,
+            notice: (0, None),
             swap_until: None,
             shown: BTreeMap::new(),
+            warned: None,
         }
     }
 
     /// Whether a router may still send requests there, for other bytes than those of `root`.
     pub(crate) fn may_be_asked_for_other_bytes(&self, engine: &EngineId, root: Option<&Root>) -> bool {
         let digest = root.and_then(Root::digest);
+        // What status records is all that an earlier process has given out.
+        let same = digest.is_some() && self.aibrix.is_empty() && self.accepted.iter().all(|of| of.digest() == digest);
+        if self.inherited && !same {
+            return true;
+        }
         let mut abroad = self.abroad.values().flatten();
         // Without a digest nobody knows whether the bytes are the same.
         abroad.any(|endpoint| endpoint.engine == *engine && (digest.is_none() || endpoint.digest != digest))

@@ -36,6 +36,8 @@ pub struct Config {
     pub settle: Duration,
     /// Between two probes of an engine on which something drains.
     pub probe_interval: Duration,
+    /// How long a deletion may take before status says what it waits for.
+    pub deleting_shown_after: Duration,
     /// Least time between two status writes of one object that differ in counts only.
     pub status_interval: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             delete_bound: Duration::from_secs(10),
             settle: Duration::from_millis(100),
             probe_interval: Duration::from_millis(50),
+            deleting_shown_after: Duration::from_secs(1),
             status_interval: Duration::from_secs(1),
         }
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use longshore_api::spec::{AdapterSpec, EngineKey};
 use longshore_api::status::ModelAdapterStatus;
 use longshore_types::{
-    AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, ObjectKey, Root,
+    AdapterKey, AdapterName, Address, BaseModel, Boot, Digest, EngineId, EngineKind, ObjectKey, Root, Timestamp,
 };
+
+use crate::Unfinished;
 
 /// One thing for a driver to do. Every effect that says so is answered by exactly one fact, whatever happens: a driver
 /// puts a deadline on everything.
@@ -37,8 +39,26 @@ pub enum Effect {
     WriteStatus(StatusWrite),
     /// Record an event on the object, behind endpoints and status. Not answered.
     Event(Event),
-    /// Nothing of the object is left anywhere: take the finalizer off, forget it. Not answered.
-    Release(ObjectKey),
+    /// The object's deletion is over: note what it could not undo, and only then take the finalizer off and forget the
+    /// object. Not answered.
+    Release {
+        /// Which object.
+        object: ObjectKey,
+        /// What engines may still hold, since the time for the deletion was over before they let go. Engines that it names
+        /// must be told of for as long as they exist: one that no object selects any more would else never be asked.
+        unfinished: Vec<Unfinished>,
+    },
+    /// What the note says of this engine is settled: unloaded, not there, or its life is over. Take it out of the note,
+    /// which need not have it. Not answered.
+    Finished(Unfinished),
+    /// Which engines the object's loads fail on now: the whole set, the latest one wins. Sent when it changes, and once
+    /// for an object on which an earlier process may have left some. Not answered.
+    Retries {
+        /// Of which object.
+        object: ObjectKey,
+        /// By engine; empty when nothing fails any more.
+        entries: Vec<Retry>,
+    },
     /// Files of this digest must stay from now on. Not answered.
     Pin(Digest),
     /// No engine needs files of this digest any more. Not answered.
@@ -49,6 +69,17 @@ pub enum Effect {
     EngineChanged(EngineId),
     /// For the log. Not answered.
     Log(LogLine),
+}
+
+/// How loading goes on an engine where it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Which engine.
+    pub engine: EngineId,
+    /// Failures in a row.
+    pub count: u32,
+    /// When the last one was.
+    pub last: Timestamp,
 }
 
 /// Load one adapter on one engine.

@@ -3,11 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_api::spec::EngineKey;
-use longshore_types::{AdapterKey, AdapterName, BaseModel, Boot, Fault, LoadSignals, Root, Timestamp};
+use longshore_types::{AdapterKey, AdapterName, BaseModel, Boot, Fault, LoadSignals, Root, Scope, Timestamp};
 
 use crate::EngineSeen;
+
+/// The reason of a fault where an engine did not answer in time: it may be only slow.
+pub(crate) const TIMEOUT: &str = "Timeout";
 
 /// One engine as it is now, as far as it is known.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) given_up: bool,
     /// Adapters whose selector matches it.
     pub(crate) matched: BTreeSet<AdapterKey>,
+    /// Whether it is known what it holds in its present life: it has been listed since, or began under our eyes.
+    pub(crate) known: bool,
     /// Whether it has answered, or failed to answer, since this process knows it.
     pub(crate) heard: bool,
 }
@@ -82,13 +88,34 @@ pub(crate) struct Call {
     pub(crate) void: bool,
     /// When the next one is due.
     pub(crate) due: Timestamp,
+    /// Whether something has happened since the one under way was asked for, so that its answer may be too old.
+    pub(crate) again: bool,
 }
+
+/// The least time between two listings of one engine that are asked for out of turn: routers that insist on what the engine
+/// denies must not have it asked without a pause.
+const LEAST_APART: Duration = Duration::from_millis(50);
 
 impl Call {
     /// One is asked for now.
     pub(crate) fn begin(&mut self, now: Timestamp, drains: u64) {
         self.since = Some(drains);
         self.asked = now;
+        self.again = false;
+    }
+
+    /// One that is asked for from now on is wanted out of turn.
+    pub(crate) fn ask_soon(&mut self, now: Timestamp) {
+        self.due = self.due.min(now.max(self.asked + LEAST_APART));
+        self.again = self.since.is_some();
+    }
+
+    /// The one under way is over: the next is due then, or at once where its answer is too old.
+    pub(crate) fn over(&mut self, now: Timestamp, due: Timestamp) {
+        self.due = due;
+        if std::mem::take(&mut self.again) {
+            self.ask_soon(now);
+        }
     }
 
     /// The answer to the one that is under way will be about another life.
@@ -126,7 +153,7 @@ pub(crate) struct Leaving {
     pub(crate) swap: bool,
     pub(crate) step: Step,
     /// Upper bound of the drain.
-    pub(crate) drain_bound: std::time::Duration,
+    pub(crate) drain_bound: Duration,
     pub(crate) failures: u32,
     pub(crate) fault: Option<Fault>,
 }
@@ -174,20 +201,47 @@ impl Engine {
             unswept: false,
             given_up: false,
             matched: BTreeSet::new(),
+            known: false,
             heard: false,
             seen,
         }
     }
 
-    /// Whether requests, loads and unloads may be sent to it.
+    /// Whether requests and loads may be sent to it.
     pub(crate) fn is_usable(&self) -> bool {
+        self.answers() && self.seen.ready && !self.seen.terminating
+    }
+
+    /// Whether it answers as far as is known, wanted or not: it may be asked to let go of something.
+    pub(crate) fn answers(&self) -> bool {
         let answers = match &self.reach {
             Reach::Answers => true,
             // One listing that is late proves nothing: it is taken for away at the second, or when it refuses.
-            Reach::Fails { times: 1, answered: true, fault } => fault.reason == "Timeout",
+            Reach::Fails { times: 1, answered: true, fault } => fault.reason == TIMEOUT,
             Reach::Fails { .. } | Reach::Unknown => false,
         };
-        answers && self.seen.ready && !self.seen.terminating && self.boot.is_some()
+        answers && self.boot.is_some()
+    }
+
+    /// Why loads there are bound to fail now: its pod says that it runs, and it has just refused a listing. Where nothing
+    /// but the engine tells of its life, one that refuses may as well not be there yet.
+    pub(crate) fn refuses(&self) -> Option<&Fault> {
+        let Reach::Fails { fault, .. } = &self.reach else { return None };
+        let runs = self.seen.boot.is_some() && self.seen.ready && !self.seen.terminating && self.boot.is_some();
+        Some(fault).filter(|fault| runs && fault.scope == Scope::Transient && fault.reason != TIMEOUT)
+    }
+
+    /// Its present life, as far as anything tells: the pod's word comes first.
+    pub(crate) fn life(&self) -> Option<&Boot> {
+        self.seen.boot.as_ref().or(self.boot.as_ref())
+    }
+
+    /// Whether it holds the name from this root, or may yet.
+    pub(crate) fn may_hold(&self, name: &AdapterName, root: &Root) -> bool {
+        self.residents.get(name.as_str()) == Some(root)
+            || self.leaving.get(name).is_some_and(|leaving| leaving.root == *root)
+            || self.loading.as_ref().is_some_and(|op| op.adapter.name == *name && op.root == *root)
+            || self.suspected.contains(&(name.clone(), root.clone()))
     }
 
     /// Whether a load of this adapter is under way.

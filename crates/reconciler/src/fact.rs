@@ -10,6 +10,8 @@ use longshore_types::{
     Root,
 };
 
+use crate::Unfinished;
+
 /// One thing that a driver has seen. Facts may be lost, repeated or reordered: the next one heals it.
 #[derive(Clone, Debug)]
 pub enum Fact {
@@ -21,6 +23,9 @@ pub enum Fact {
     Engine(Box<EngineSeen>),
     /// An engine is gone for good.
     EngineGone(EngineId),
+    /// What an earlier process has noted as left undone ([`crate::Effect::Release`]). Told before `Synced`, since an engine
+    /// that is not known then is taken for gone.
+    Unfinished(Vec<Unfinished>),
     /// Every object and engine that exists has been told once. Nothing is unloaded before this.
     Synced,
     /// Answer to [`crate::Effect::Resolve`].
@@ -70,7 +75,8 @@ pub enum Fact {
         /// How it went.
         result: Result<(), Fault>,
     },
-    /// Answer to [`crate::Effect::Publish`]: routers have been given these endpoints, or why not.
+    /// Answer to [`crate::Effect::Publish`]: routers have been given these endpoints, or why not. May be told again for
+    /// the route that stands, when the notice has changed.
     Published {
         /// Which adapter.
         adapter: AdapterKey,
@@ -78,6 +84,8 @@ pub enum Fact {
         sequence: u64,
         /// How it went.
         result: Result<(), Fault>,
+        /// What is wrong beside the route, which is out all the same: a Service of that name that is not ours.
+        notice: Option<Fault>,
     },
     /// Answer to a [`crate::Effect::WriteStatus`] that asked for one.
     StatusWritten {

@@ -46,8 +46,10 @@ mod engine;
 mod fact;
 mod reconciler;
 mod timers;
+mod unfinished;
 
 pub use config::Config;
-pub use effect::{Effect, Endpoint, Event, Load, LogLine, Route, StatusWrite, Unload};
+pub use effect::{Effect, Endpoint, Event, Load, LogLine, Retry, Route, StatusWrite, Unload};
 pub use fact::{EngineSeen, Fact, Listing, ObjectSeen, ResidentSeen, Resolved};
 pub use reconciler::Reconciler;
+pub use unfinished::Unfinished;

@@ -1,6 +1,8 @@
 //! The state, and how facts go in and effects come out.
 
+mod complaints;
 mod conditions;
+mod deletion;
 mod drain;
 mod engines;
 mod events;
@@ -11,7 +13,9 @@ mod pins;
 mod placement;
 mod publish;
 mod resolve;
+mod retries;
 mod status;
+mod unfinished;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +26,7 @@ use longshore_types::{AdapterKey, AdapterName, Digest, EngineId, Namespace, Obje
 use crate::adapter::Adapter;
 use crate::engine::Engine;
 use crate::timers::Timers;
-use crate::{Config, Effect, Event, Fact};
+use crate::{Config, Effect, Event, Fact, Unfinished};
 use objects::Object;
 use pins::Pins;
 use placement::Ids;
@@ -61,6 +65,8 @@ pub struct Reconciler {
     /// Whether a slot has come free, so that adapters that wait for one are looked at.
     capacity_freed: bool,
     pins: Pins,
+    /// What deletions could not undo, by engine.
+    unfinished: BTreeMap<EngineId, BTreeSet<Unfinished>>,
     /// Calls to engines that are gone and have not been answered yet: a new engine of that name is told apart from them.
     unanswered: BTreeMap<EngineId, Unanswered>,
     dirty_adapters: BTreeSet<AdapterKey>,
@@ -98,6 +104,7 @@ impl Reconciler {
             ids: Ids::default(),
             capacity_freed: false,
             pins: Pins::default(),
+            unfinished: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             dirty_adapters: BTreeSet::new(),
             dirty_engines: BTreeSet::new(),
@@ -116,6 +123,7 @@ impl Reconciler {
             Fact::Deleted(object) => self.object_deleted(now, &object),
             Fact::Engine(engine) => self.engine_seen(now, *engine),
             Fact::EngineGone(engine) => self.engine_gone(now, &engine),
+            Fact::Unfinished(noted) => self.unfinished_noted(noted),
             Fact::Synced => self.synced(now),
             Fact::Resolved { adapter, generation, result } => self.resolved(now, &adapter, generation, result),
             Fact::Listed { engine, result } => self.listed(now, &engine, result),
@@ -124,7 +132,9 @@ impl Reconciler {
                 self.load_finished(now, &engine, &boot, &name, &root, result);
             }
             Fact::Unloaded { engine, boot, name, result } => self.unload_finished(now, &engine, &boot, &name, result),
-            Fact::Published { adapter, sequence, result } => self.route_published(now, &adapter, sequence, result),
+            Fact::Published { adapter, sequence, result, notice } => {
+                self.route_published(now, &adapter, sequence, result, notice);
+            }
             Fact::StatusWritten { object, sequence } => self.status_written(&object, sequence),
             Fact::Missing { engine, name } => self.missing(now, &engine, &name),
         }
@@ -184,7 +194,7 @@ impl Reconciler {
         }
         self.check_settled(now);
         self.place_everything();
-        self.dirty_engines.extend(self.engines.keys().cloned());
+        self.dirty_engines.extend(self.engines.keys().chain(self.unfinished.keys()).cloned());
     }
 
     fn place_everything(&mut self) {

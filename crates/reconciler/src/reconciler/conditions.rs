@@ -2,7 +2,7 @@
 
 use longshore_api::spec::Replicas;
 use longshore_api::status::{ArtifactStatus, Condition, EngineStatus, ModelAdapterStatus, Phase};
-use longshore_scheduler::Class;
+use longshore_scheduler::{Class, Reason};
 use longshore_types::{AdapterKey, EngineId};
 
 use super::Reconciler;
@@ -161,7 +161,9 @@ impl<'a> Picture<'a> {
         }
         let (count, chosen) = (assigned.len(), shortened(assigned.iter()));
         let mut message = format!("{} has selected {count} pods for scheduling: [{chosen}]", self.name());
-        if let Some(unplaced) = self.adapter.unplaced.as_ref().filter(|unplaced| unplaced.missing > 0) {
+        if let Some(reason) = self.unknown_policy() {
+            message = format!("{message}; it stays there: {reason}");
+        } else if let Some(unplaced) = self.adapter.unplaced.as_ref().filter(|unplaced| unplaced.missing > 0) {
             message = format!("{message}; {} more wanted: {unplaced}", unplaced.missing);
         }
         set(status, "Scheduled", "True", "Scheduled", message);
@@ -194,7 +196,9 @@ impl<'a> Picture<'a> {
     }
 
     fn set_resource_created(&self, status: &mut ModelAdapterStatus) {
-        if let Some((_, fault)) = &self.adapter.publish_fault {
+        let publish_fault = self.adapter.publish_fault.as_ref().map(|(_, fault)| fault);
+        // The endpoints may be out all the same: Ready follows them.
+        if let Some(fault) = publish_fault.or(self.adapter.notice.1.as_ref()) {
             set(status, "ResourceCreated", "False", fault.reason, fault.message.clone());
         } else if self.ready > 0 {
             let message = format!("endpoints of {} engines are published", self.ready);
@@ -205,7 +209,7 @@ impl<'a> Picture<'a> {
     fn why_unscheduled(&self) -> Option<(&'static str, String)> {
         let adapter = self.adapter;
         if let Some(unplaced) = adapter.unplaced.as_ref().filter(|_| !adapter.matching.is_empty()) {
-            let mut classes = unplaced.reasons.keys().map(longshore_scheduler::Reason::class);
+            let mut classes = unplaced.reasons.keys().map(Reason::class);
             // One word where every engine is refused for the same kind of reason.
             let first = classes.next();
             let reason = match first.filter(|first| classes.all(|class| class == *first)) {
@@ -234,6 +238,30 @@ impl<'a> Picture<'a> {
             return Some(("NoMatchingPods", message));
         }
         None
+    }
+
+    /// That the spec names a policy that there is not.
+    fn unknown_policy(&self) -> Option<&Reason> {
+        let mut reasons = self.adapter.unplaced.iter().flat_map(|unplaced| unplaced.reasons.keys());
+        reasons.find(|reason| matches!(reason, Reason::UnknownPolicy { .. }))
+    }
+
+    /// What is wrong with the declaration as it stands, so that time alone will not help: what an event should say. Loads
+    /// that fail have events of their own.
+    pub(super) fn complaint(&self) -> Option<(&'static str, String)> {
+        let (key, adapter) = (self.key, self.adapter);
+        if !self.brain.has_its_name(key) || self.object.refused.is_some() {
+            return Some(self.why_unready());
+        }
+        if let Some(reason) = self.unknown_policy() {
+            return Some(("Unschedulable", reason.to_string()));
+        }
+        let wanted = adapter.spec.replicas != Replicas::Count(0);
+        if !adapter.assigned.is_empty() || adapter.trouble.is_some() || !wanted {
+            return None;
+        }
+        let blocked = adapter.matching.iter().find_map(|id| self.brain.blocked(key, id));
+        blocked.or_else(|| self.why_unscheduled().filter(|(reason, _)| *reason != "PodsNotReady"))
     }
 
     /// What one of the engines that match has against the adapter.
@@ -284,12 +312,13 @@ impl<'a> Picture<'a> {
         };
         let (current, desired) = (adapter.assigned.iter().filter(holds_target).count(), self.desired());
         let asked_for = target.generation == Some(adapter.spec.generation);
-        let count = format!("{current} of {desired} replicas hold what the spec asks for");
+        let odd: String = target.resolved.warnings.iter().map(|(_, message)| format!("; {message}")).collect();
+        let count = format!("{current} of {desired} replicas hold what the spec asks for{odd}");
         if !asked_for || current < desired || self.ready < desired || desired == 0 {
             set(status, "UpToDate", "False", "Progressing", count);
         } else if target.resolved.digest().is_none() {
             let message = "the bytes cannot be seen from here: only the reference is known to be the one asked for";
-            set(status, "UpToDate", "Unknown", "Unverified", message.to_owned());
+            set(status, "UpToDate", "Unknown", "Unverified", format!("{message}{odd}"));
         } else {
             set(status, "UpToDate", "True", "AllReplicas", count);
         }

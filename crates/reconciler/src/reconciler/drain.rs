@@ -218,7 +218,8 @@ impl Reconciler {
     /// Moves each name that is on its way out a step on.
     pub(super) fn step_leaving(&mut self, now: Timestamp, id: &EngineId) {
         let Some(engine) = self.engines.get_mut(id) else { return };
-        let usable = engine.is_usable();
+        // One that is not Ready, or is being stopped, may still be asked to let go: a deletion need not wait for it.
+        let answers = engine.answers();
         let Some(boot) = engine.boot.clone() else { return };
         let loading = engine.loading.as_ref().map(|op| op.adapter.name.clone());
         for (name, leaving) in &mut engine.leaving {
@@ -232,7 +233,7 @@ impl Reconciler {
             let Step::Unload { at } = leaving.step else { continue };
             if at > now {
                 self.timers.wake(Wake::Engine(id.clone()), at);
-            } else if usable && loading.as_ref() != Some(name) {
+            } else if answers && loading.as_ref() != Some(name) {
                 leaving.step = Step::Unloading;
                 engine.touched.insert(Arc::from(name.as_str()));
                 self.effects.push(Effect::Unload(Unload {

@@ -12,7 +12,7 @@ impl Reconciler {
         let id = seen.id.clone();
         let (mut rematch, mut moved) = (true, false);
         match self.engines.get_mut(&id) {
-            Some(engine) if engine.seen == seen => return,
+            Some(engine) if is_same(&engine.seen, &seen) => return,
             Some(engine) => {
                 rematch = engine.seen.labels != seen.labels;
                 moved = (&engine.seen.address, engine.seen.kind) != (&seen.address, seen.kind);
@@ -45,6 +45,9 @@ impl Reconciler {
             let back = u64::try_from(ready_for.as_millis()).unwrap_or(0);
             engine.ready_since = Some(Timestamp::from_millis(now.as_millis().saturating_sub(back)));
             engine.listing.due = now;
+        }
+        if engine.boot.is_none() {
+            engine.boot.clone_from(&engine.seen.boot);
         }
         let other_life = engine.seen.boot.clone().filter(|boot| engine.boot.as_ref().is_some_and(|old| old != boot));
         if let Some(boot) = other_life {
@@ -86,6 +89,8 @@ impl Reconciler {
             }
         }
         self.effects.push(Effect::EngineChanged(id.clone()));
+        // What was left undone there is over.
+        self.dirty_engines.insert(id.clone());
         self.check_settled(now);
     }
 
@@ -94,6 +99,7 @@ impl Reconciler {
         self.empty_engine(now, id, "has restarted");
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.boot = Some(boot);
+        engine.known = true;
         engine.signals = longshore_types::LoadSignals::default();
         // What is under way was asked of the life before.
         engine.listing.make_void();
@@ -164,7 +170,7 @@ impl Reconciler {
     pub(super) fn missing(&mut self, now: Timestamp, id: &EngineId, name: &AdapterName) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         if engine.residents.contains_key(name.as_str()) {
-            engine.listing.due = now;
+            engine.listing.ask_soon(now);
             self.dirty_engines.insert(id.clone());
         }
     }
@@ -172,6 +178,7 @@ impl Reconciler {
     pub(super) fn step_engine(&mut self, now: Timestamp, id: &EngineId) {
         self.step_away(now, id);
         self.describe_engine(now, id);
+        self.step_unfinished(id);
         self.sweep(now, id);
         self.step_leaving(now, id);
         self.start_load(now, id);
@@ -241,7 +248,7 @@ impl Reconciler {
             }
         }
         let draining = engine.leaving.values().any(|leaving| matches!(leaving.step, Step::Draining { .. }));
-        if draining && engine.is_usable() && engine.probing.since.is_none() {
+        if draining && engine.answers() && engine.probing.since.is_none() {
             if engine.probing.due <= now {
                 engine.probing.begin(now, engine.drains);
                 self.effects.push(Effect::Probe { engine: id.clone() });
@@ -250,4 +257,9 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Whether nothing is told anew: how long it has been Ready only passes.
+fn is_same(known: &EngineSeen, seen: &EngineSeen) -> bool {
+    *known == EngineSeen { ready_for: known.ready_for, ..seen.clone() }
 }

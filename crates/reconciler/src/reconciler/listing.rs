@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use longshore_types::{AdapterName, EngineId, Fault, Root, Timestamp};
+use longshore_types::{AdapterKey, AdapterName, EngineId, Fault, Root, Timestamp};
 
 use super::Reconciler;
 use super::pins::Holder;
 use crate::adapter::Hold;
-use crate::engine::{Reach, Step};
+use crate::engine::{Reach, Step, TIMEOUT};
 use crate::{Effect, Listing};
 
 impl Reconciler {
@@ -28,7 +28,9 @@ impl Reconciler {
             engine.listing.due = now;
             return;
         }
-        engine.listing.due = now + self.config.list_interval;
+        // A restart should not wait for a whole interval to be noticed, and one that is away has time to answer.
+        let interval = if result.is_ok() { self.config.list_interval } else { self.config.list_interval / 4 };
+        engine.listing.over(now, now + interval);
         let first = !engine.heard;
         engine.heard = true;
         match result {
@@ -39,8 +41,6 @@ impl Reconciler {
                     Reach::Fails { times, answered, .. } => (times.saturating_add(1), *answered),
                     Reach::Unknown => (1, false),
                 };
-                // A restart should not wait for a whole interval to be noticed, and one that is away has time to answer.
-                engine.listing.due = now + self.config.list_interval / 4;
                 let news = !matches!(&engine.reach, Reach::Fails { fault: before, .. } if *before == fault);
                 engine.reach = Reach::Fails { times, answered, fault };
                 if news {
@@ -58,7 +58,7 @@ impl Reconciler {
         // The pod's word on which life it is comes before the engine's own.
         let boot = engine.seen.boot.clone().unwrap_or(listing.boot);
         // One that was only slow was up all the while.
-        let was_away = matches!(&engine.reach, Reach::Fails { fault, .. } if fault.reason != "Timeout");
+        let was_away = matches!(&engine.reach, Reach::Fails { fault, .. } if fault.reason != TIMEOUT);
         let asked = engine.listing.asked;
         engine.reach = Reach::Answers;
         self.first_answer.get_or_insert(now);
@@ -67,6 +67,7 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
+        let first = self.engines.get_mut(id).is_some_and(|engine| !std::mem::replace(&mut engine.known, true));
         if was_away {
             self.end_back_off(id);
         }
@@ -86,8 +87,33 @@ impl Reconciler {
         if news {
             self.effects.push(Effect::EngineChanged(id.clone()));
         }
+        if first {
+            self.choose_again(id);
+        }
         self.clear_suspects(now, id);
         self.settle_unknown_load(now, id);
+    }
+
+    /// What an engine holds is known for the first time, and takes slots that had been given away before (I6).
+    fn choose_again(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get(id) else { return };
+        let Some(max) = engine.seen.max_cpu_loras.and_then(|max| usize::try_from(max).ok()) else { return };
+        let given = |key: &&AdapterKey| {
+            let assigned = self.adapters.get(*key).is_some_and(|adapter| adapter.assigned.contains(id));
+            assigned && !engine.has_to_do_with(key)
+        };
+        let given: Vec<AdapterKey> = engine.matched.iter().filter(given).cloned().collect();
+        if engine.residents.len() + given.len() <= max {
+            return;
+        }
+        for key in given {
+            if let Some(adapter) = self.adapters.get_mut(&key) {
+                adapter.assigned.remove(id);
+                adapter.needs_placement = true;
+            }
+            self.dirty_adapters.insert(key.clone());
+            self.free_slot(&key, id);
+        }
     }
 
     /// What was given up without knowing is listed by now, and pinned as such, or is not there.

@@ -7,7 +7,7 @@ use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Fault, Root, Scop
 
 use super::pins::Holder;
 use super::{Reconciler, Wake};
-use crate::adapter::{Hold, Replica};
+use crate::adapter::{Adapter, Hold, Replica};
 use crate::engine::{LoadOp, Waiting};
 use crate::{Effect, Load, LogLine};
 
@@ -52,6 +52,7 @@ impl Reconciler {
         // Another root under the name has to leave first.
         let resident = engine.residents.contains_key(key.name.as_str());
         !held
+            && adapter.matching.contains(id)
             && !resident
             && !engine.leaving.contains_key(&key.name)
             && !engine.is_loading(key)
@@ -108,7 +109,13 @@ impl Reconciler {
             }
             return;
         }
-        if !engine.is_usable() || !self.synced {
+        if !self.synced {
+            return;
+        }
+        if !engine.is_usable() {
+            if let Some(fault) = engine.refuses().cloned() {
+                self.refuse_waiting(now, id, &fault);
+            }
             return;
         }
         let Some(boot) = engine.boot.clone() else { return };
@@ -130,6 +137,17 @@ impl Reconciler {
             key: key_for_engine,
             attempt,
         }));
+    }
+
+    /// What waits for an engine that refuses connections counts as tried: asking it once more for each of them would tell
+    /// nothing else. An answered listing ends the waits that follow from it.
+    fn refuse_waiting(&mut self, now: Timestamp, id: &EngineId, fault: &Fault) {
+        while let Some(key) = self.next_load(id) {
+            let root = self.adapters.get(&key).and_then(Adapter::root).cloned();
+            if let Some(root) = root {
+                self.load_failed(now, id, &LoadOp { adapter: key, root, since: now, unknown: false }, fault.clone());
+            }
+        }
     }
 
     pub(super) fn load_finished(
@@ -155,7 +173,7 @@ impl Reconciler {
                     op.unknown = true;
                     self.dirty_adapters.insert(op.adapter.clone());
                 }
-                engine.listing.due = now;
+                engine.listing.ask_soon(now);
             }
             result => {
                 if let Some(op) = engine.loading.take() {
@@ -235,6 +253,7 @@ impl Reconciler {
         match fault.scope {
             Scope::Transient | Scope::Unknown => {
                 replica.failures += 1;
+                replica.last = now;
                 let failures = replica.failures;
                 if failures > self.config.max_retries {
                     let until = now + self.config.cool_down;
@@ -252,14 +271,16 @@ impl Reconciler {
                 self.log("Retriable error loading adapter", &key, id, Some(&fault));
             }
             Scope::Engine | Scope::EngineFiles => {
-                // A path missing among its files may be put there; anything else takes a new life or another object.
-                let until = (fault.scope == Scope::EngineFiles).then(|| now + self.config.refusal_retry);
+                // A path missing among its files may be put there, and a name that is taken may be free again before any
+                // listing has shown it; anything else takes a new life or another object.
+                let passes = fault.scope == Scope::EngineFiles || fault.reason == NAME_TAKEN;
+                let until = passes.then(|| now + self.config.refusal_retry);
                 self.hold(&key, id, Hold::Refused { until, fault: fault.clone() });
                 if fault.reason == NAME_TAKEN
                     && let Some(engine) = self.engines.get_mut(id)
                 {
                     // It holds something under the name that was not known: a listing says what.
-                    engine.listing.due = now;
+                    engine.listing.ask_soon(now);
                 }
                 self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
                 self.log("Error loading adapter", &key, id, Some(&fault));

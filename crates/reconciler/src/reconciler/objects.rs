@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use longshore_api::spec::AdapterSpec;
 use longshore_api::status::ModelAdapterStatus;
-use longshore_types::{AdapterKey, Fault, ObjectKey, Root, Timestamp};
+use longshore_types::{AdapterKey, EngineId, Fault, ObjectKey, Root, Timestamp};
 
+use super::complaints::Complaint;
+use super::deletion::Awaited;
 use super::events::Budget;
 use super::pins::Holder;
+use super::view::Standing;
 use super::{Reconciler, Wake};
 use crate::adapter::Adapter;
-use crate::engine::{Reach, Step};
-use crate::{Effect, ObjectSeen, Resolved};
+use crate::engine::Reach;
+use crate::{Effect, ObjectSeen, Resolved, Retry, Unfinished};
 
 /// One declaring object.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(super) struct Object {
     /// Since when its deletion has been asked for.
     pub(super) deleting: Option<Timestamp>,
     /// Whether it is gone from the source of truth: one of its name that comes now is another object.
-    gone: bool,
+    pub(super) gone: bool,
     /// Why it declares nothing.
     pub(super) refused: Option<Fault>,
     pub(super) adapters: BTreeSet<AdapterKey>,
@@ -32,6 +35,12 @@ pub(super) struct Object {
     pub(super) sequence: u64,
     pub(super) last_write: Option<Timestamp>,
     pub(super) events: Budget,
+    /// What is wrong with it, for an event.
+    pub(super) complaint: Option<Complaint>,
+    /// What engines may still hold of adapters of it that were forgotten.
+    pub(super) unfinished: Vec<Unfinished>,
+    /// Where loads fail, as said last; none where an earlier process may have said something.
+    pub(super) retries: Option<Vec<Retry>>,
 }
 
 impl Reconciler {
@@ -49,6 +58,9 @@ impl Reconciler {
             sequence: 0,
             last_write: None,
             events: Budget::default(),
+            complaint: None,
+            unfinished: Vec::new(),
+            retries: seen.shown.is_none().then(Vec::new),
         });
         let changed = new || object.generation != seen.generation;
         if object.gone {
@@ -88,7 +100,9 @@ impl Reconciler {
             }
             self.dirty_adapters.insert(adapter);
         }
-        if changed {
+        // A process before this one has said them where it has shown this generation.
+        let said = new && seen.shown.as_ref().is_some_and(|shown| shown.observed_generation == Some(seen.generation));
+        if changed && !said {
             for (reason, message) in seen.warnings {
                 self.object_event(now, &key, true, reason, message, None);
             }
@@ -116,6 +130,15 @@ impl Reconciler {
                 rank: artifact.rank.and_then(|rank| u32::try_from(rank).ok()),
                 warnings: Vec::new(),
             });
+        }
+        if let Some(shown) = shown {
+            adapter.inherited = true;
+            adapter.warned = shown.observed_generation.filter(|_| shown.artifact.is_some());
+            let since = shown.engines.iter().filter_map(|engine| {
+                let id = EngineId::new(key.namespace().clone(), &engine.pod);
+                Some((id, (Standing::state_named(&engine.state)?, engine.since.as_str().into())))
+            });
+            adapter.shown = since.collect();
         }
         adapter.aibrix = shown.into_iter().flat_map(|shown| shown.instances.iter().cloned()).collect();
         if let Some(previous) = &adapter.previous {
@@ -145,6 +168,7 @@ impl Reconciler {
             adapter.start_over();
             adapter.resolve_wait = None;
             adapter.update_failed = None;
+            adapter.warned = None;
             if let Some(target) = &mut adapter.target {
                 target.generation = None;
             }
@@ -204,14 +228,9 @@ impl Reconciler {
         let since = self.objects.get(&key.object).and_then(|object| object.deleting);
         let bound = since.map(|since| since + self.deletion_bound());
         let (mut held, mut withdrawing) = (false, false);
-        for id in adapter.matching.union(&adapter.surplus) {
-            let Some(engine) = self.engines.get(id) else { continue };
-            // What an engine holds is not known before it has been asked.
-            let unheard = engine.seen.ready && !engine.heard;
-            let ours = engine.residents.get(key.name.as_str()).is_some_and(|root| self.is_ours(key, id, root));
-            let leaving = engine.leaving.get(&key.name).filter(|leaving| leaving.owner.as_ref() == Some(key));
-            held |= unheard || (ours && self.has_its_name(key)) || leaving.is_some() || engine.is_loading(key);
-            withdrawing |= leaving.is_some_and(|leaving| matches!(leaving.step, Step::Withdrawing(_)));
+        for (_, awaited) in self.awaited(key) {
+            held = true;
+            withdrawing |= awaited == Awaited::Routers;
         }
         // The bound is for engines that do not answer. Routers are waited for: what they may still ask for stays (I5).
         let overdue = bound.is_some_and(|bound| bound <= now) && !withdrawing;
@@ -227,6 +246,7 @@ impl Reconciler {
     fn forget_adapter(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
         let opaque: Vec<Root> = adapter.roots().into_iter().filter(|root| root.digest().is_none()).collect();
+        self.note_unfinished(key);
         self.release_roots(now, key);
         self.forget_placement(key);
         let Some(adapter) = self.adapters.remove(key) else { return };
@@ -272,9 +292,9 @@ impl Reconciler {
     /// Whether nothing is left of an object that is being deleted; forgets it then.
     pub(super) fn release_object(&mut self, key: &ObjectKey) -> bool {
         let done = self.objects.get(key).is_some_and(|object| object.deleting.is_some() && object.adapters.is_empty());
-        if done {
-            self.objects.remove(key);
-            self.effects.push(Effect::Release(key.clone()));
+        if done && let Some(object) = self.objects.remove(key) {
+            let unfinished = self.still_unfinished(object.unfinished);
+            self.effects.push(Effect::Release { object: key.clone(), unfinished });
         }
         done
     }

@@ -8,6 +8,7 @@ use longshore_api::spec::{Preemption, Replicas};
 use longshore_scheduler as scheduler;
 use longshore_types::{AdapterKey, AdapterName, EngineId, Namespace, Root, Timestamp};
 
+use super::objects::Object;
 use super::{Reconciler, Wake};
 use crate::adapter::Hold;
 use crate::engine::Engine;
@@ -109,7 +110,8 @@ impl Reconciler {
         }
         let mut described = scheduler::Engine::new(engine_id(id));
         described.base_models = engine.base_models.iter().map(ToString::to_string).collect();
-        described.ready = engine.is_usable();
+        // One that its pod says runs is tried like any other, and left after as many attempts.
+        described.ready = engine.is_usable() || engine.refuses().is_some();
         described.stable = stable;
         described.draining = seen.terminating;
         described.stalled = self.is_stalled(now, id);
@@ -204,25 +206,35 @@ impl Reconciler {
         if !assigned.is_subset(&before) {
             self.announce_choice(now, key, &before);
         }
-        for engine in overcommitted {
-            let message = format!(
-                "{engine} now has more adapters than fit into one batch, as far as is known, so they take turns: \
-                 raise --max-loras and --max-cpu-loras there, say so to Longshore where the engine does not \
-                 (max-cpu-loras=N), or add engines"
-            );
-            self.event(now, key, true, "Overcommitted", message, Some(engine));
-        }
+        self.announce_overcommitted(now, key, &overcommitted);
+    }
+
+    /// One event for all of them: a thousand adapters on as many engines would else be a million.
+    fn announce_overcommitted(&mut self, now: Timestamp, key: &AdapterKey, engines: &BTreeSet<EngineId>) {
+        let Some(first) = engines.first() else { return };
+        let (verb, about) = if engines.len() == 1 { ("has", Some(first.clone())) } else { ("have", None) };
+        let message = format!(
+            "{} now {verb} more adapters than fit into one batch, as far as is known, so they take turns: \
+             raise --max-loras and --max-cpu-loras there, say so to Longshore where the engine does not \
+             (max-cpu-loras=N), or add engines",
+            shortened(engines.iter())
+        );
+        self.event(now, key, true, "Overcommitted", message, about);
     }
 
     fn announce_choice(&mut self, now: Timestamp, key: &AdapterKey, before: &BTreeSet<EngineId>) {
         let Some(adapter) = self.adapters.get(key) else { return };
         let engines: Vec<EngineId> = adapter.assigned.iter().cloned().collect();
-        let message = format!(
-            "{} has selected {} pods for scheduling: [{}]",
-            key.object.kind,
-            engines.len(),
-            shortened(engines.iter())
-        );
+        let selected = format!("has selected {} pods for scheduling: [{}]", engines.len(), shortened(engines.iter()));
+        // A restart of ours is no news.
+        let scheduled = |object: &Object| {
+            let shown = object.shown.conditions.iter().find(|condition| condition.type_ == "Scheduled");
+            object.is_untouched() && shown.is_some_and(|shown| shown.message.contains(&selected))
+        };
+        if self.objects.get(&key.object).is_some_and(scheduled) {
+            return;
+        }
+        let message = format!("{} {selected}", key.object.kind);
         let gave_up = before.iter().any(|id| {
             adapter.replicas.get(id).is_some_and(|replica| matches!(replica.hold, Some(Hold::CoolingDown { .. })))
         });
@@ -257,8 +269,11 @@ impl Reconciler {
     /// Whether an engine is left alone by an adapter for now.
     fn is_avoided(&self, now: Timestamp, key: &AdapterKey, id: &EngineId) -> bool {
         let (Some(adapter), Some(engine)) = (self.adapters.get(key), self.engines.get(id)) else { return true };
-        let away = engine.away_since.is_some_and(|since| now.since(since) >= self.config.not_ready_grace);
-        let held = match adapter.replicas.get(id).and_then(|replica| replica.hold.as_ref()) {
+        let replica = adapter.replicas.get(id);
+        // Where connections are refused, the attempts tell when to leave.
+        let is_tried = engine.refuses().is_some() && replica.is_some_and(|replica| replica.failures > 0);
+        let away = engine.away_since.is_some_and(|since| now.since(since) >= self.config.not_ready_grace) && !is_tried;
+        let held = match replica.and_then(|replica| replica.hold.as_ref()) {
             Some(Hold::CoolingDown { until, .. }) => *until > now,
             Some(Hold::Refused { until, .. }) => until.is_none_or(|until| until > now),
             Some(Hold::BackingOff { .. }) | None => false,
@@ -268,7 +283,10 @@ impl Reconciler {
         let outdated = adapter.spec.replicas == Replicas::Count(1)
             && resident.is_some_and(|root| adapter.root() != Some(root) && adapter.may_serve(id, root));
         let stalled = resident.is_none() && self.is_stalled(now, id);
-        away || held || outdated || stalled || self.blocked(key, id).is_some()
+        // A new choice falls on one that answers, where there is any.
+        let refuses = engine.refuses().is_some() && !adapter.assigned.contains(id);
+        let answered = || adapter.matching.iter().any(|id| self.engines.get(id).is_some_and(Engine::is_usable));
+        away || held || (refuses && answered()) || outdated || stalled || self.blocked(key, id).is_some()
     }
 
     /// Why an engine cannot take the adapter for as long as it holds what it holds: the name stands for something else.

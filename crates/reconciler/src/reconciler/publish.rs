@@ -40,6 +40,9 @@ impl Reconciler {
     }
 
     pub(super) fn step_route(&mut self, now: Timestamp, key: &AdapterKey) {
+        if self.route_stands_still(key) {
+            return;
+        }
         let endpoints = self.endpoints(key);
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         if !endpoints.is_empty() || adapter.swap_until.is_some_and(|until| until <= now) || adapter.deleting {
@@ -51,7 +54,7 @@ impl Reconciler {
         let swapping = adapter.swap_until.is_some();
         let unchanged = match &adapter.route {
             Some(route) => route.endpoints == endpoints && route.swapping == swapping,
-            None => endpoints.is_empty() && !swapping,
+            None => endpoints.is_empty() && !swapping && !adapter.inherited,
         };
         if !unchanged {
             // One count for all, so that a late route of an adapter that was deleted and declared again stays behind.
@@ -63,6 +66,15 @@ impl Reconciler {
             self.effects.push(Effect::Publish(route));
         }
         self.note_withdrawal(now, key);
+    }
+
+    /// Whether routers are left with the route of the process before this one: it is not known yet which engines still hold
+    /// the adapter, and a route with those alone that have answered first would take the others away.
+    fn route_stands_still(&self, key: &AdapterKey) -> bool {
+        let Some(adapter) = self.adapters.get(key).filter(|a| a.inherited && a.route.is_none() && !a.deleting) else {
+            return false;
+        };
+        !self.settled || (adapter.target.is_none() && adapter.resolving.is_some())
     }
 
     /// What leaves is drained once routers have confirmed a route without it; at once where none that they may go by leads
@@ -78,7 +90,7 @@ impl Reconciler {
                 continue;
             }
             let Some(adapter) = self.adapters.get(key) else { return };
-            if adapter.abroad.values().flatten().any(|endpoint| endpoint.engine == id) {
+            if adapter.inherited || adapter.abroad.values().flatten().any(|endpoint| endpoint.engine == id) {
                 leaving.step = Step::Withdrawing(Some(sequence));
             } else {
                 self.begin_drain(now, &id, &key.name);
@@ -92,6 +104,7 @@ impl Reconciler {
         key: &AdapterKey,
         sequence: u64,
         result: Result<(), Fault>,
+        notice: Option<Fault>,
     ) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         self.dirty_adapters.insert(key.clone());
@@ -100,6 +113,15 @@ impl Reconciler {
         self.dirty_adapters.extend(claims.and_then(BTreeSet::first).map(|(_, owner)| owner.clone()));
         match result {
             Ok(()) => {
+                // Routers go by what this process says from now on.
+                adapter.inherited = false;
+                if adapter.notice.0 <= sequence {
+                    let before = std::mem::replace(&mut adapter.notice, (sequence, notice.clone())).1;
+                    if let Some(news) = notice.filter(|notice| before.as_ref() != Some(notice)) {
+                        self.say_notice(now, &key.object, news);
+                    }
+                }
+                let Some(adapter) = self.adapters.get_mut(key) else { return };
                 adapter.publish_fault.take_if(|(of, _)| *of <= sequence);
                 adapter.abroad = adapter.abroad.split_off(&sequence);
                 if let Some(route) = adapter.route.as_ref().filter(|route| route.sequence == sequence) {

@@ -72,8 +72,12 @@ impl Reconciler {
     }
 
     fn take_target(&mut self, now: Timestamp, key: &AdapterKey, target: Target) {
-        for (reason, message) in target.resolved.warnings.clone() {
-            self.event(now, key, true, reason, message, None);
+        let warned =
+            self.adapters.get_mut(key).and_then(|adapter| std::mem::replace(&mut adapter.warned, target.generation));
+        if warned != target.generation {
+            for (reason, message) in target.resolved.warnings.clone() {
+                self.event(now, key, true, reason, message, None);
+            }
         }
         let root = target.resolved.root.clone();
         self.pin(&root, Holder::Adapter(key.clone()));

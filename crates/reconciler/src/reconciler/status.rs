@@ -22,9 +22,15 @@ impl Reconciler {
             return;
         }
         let Some(object) = self.objects.get(key) else { return };
-        if object.deleting.is_some() {
+        if let Some(since) = object.deleting {
+            // There is nothing to show it on where the object itself is gone.
+            if !object.gone {
+                self.show_deletion(now, key, since);
+            }
             return;
         }
+        self.step_retries(key);
+        let Some(object) = self.objects.get(key) else { return };
         // One that the object does not name any more may still be on its way out.
         let wanted = |key: &&AdapterKey| self.adapters.get(*key).is_some_and(|adapter| !adapter.deleting);
         let Some(adapter) = object.adapters.iter().find(wanted).cloned() else {
@@ -32,14 +38,14 @@ impl Reconciler {
             return;
         };
         let asks = self.asks(now, &adapter);
+        if !asks && self.starts_still(key, &adapter) {
+            return;
+        }
         let standings = self.standings(&adapter);
         self.note_standings(now, &adapter, &standings);
         let Some(picture) = Picture::with(self, &adapter, standings) else { return };
-        let phase = picture.phase();
-        if !asks && self.starts_still(key, &adapter, phase) {
-            return;
-        }
-        let status = picture.status();
+        let (phase, status, wrong) = (picture.phase(), picture.status(), picture.complaint());
+        self.complain(now, key, wrong);
         // On the way up, every phase between the one shown and the present one is shown, in order.
         let from = self.objects.get(key).filter(|object| object.written).map(|object| object.shown.phase);
         let step = |phase| WAY_UP.iter().position(|step| *step == phase);
@@ -71,12 +77,22 @@ impl Reconciler {
 
     /// Whether the status that a process before this one has written may still be true for all that is known: engines are
     /// being asked, or the route that it tells of is being given out again. A restart of ours is no news to anybody.
-    fn starts_still(&self, key: &ObjectKey, adapter: &AdapterKey, phase: Phase) -> bool {
-        let (Some(object), Some(adapter)) = (self.objects.get(key), self.adapters.get(adapter)) else { return false };
-        let untouched = object.written && object.sequence == 0;
+    fn starts_still(&self, key: &ObjectKey, adapter_key: &AdapterKey) -> bool {
+        let (Some(object), Some(adapter)) = (self.objects.get(key), self.adapters.get(adapter_key)) else {
+            return false;
+        };
+        if !object.is_untouched() {
+            return false;
+        }
+        if !self.settled {
+            return true;
+        }
         let resolving = adapter.target.is_none() && adapter.resolving.is_some();
-        let publishing = phase == Phase::Bound && adapter.publish_fault.is_none();
-        untouched && (!self.settled || (object.shown.phase == Phase::Running && (resolving || publishing)))
+        let publishing = || {
+            let phase = Picture::new(self, adapter_key).map(|picture| picture.phase());
+            phase == Some(Phase::Bound) && adapter.publish_fault.is_none()
+        };
+        object.shown.phase == Phase::Running && (resolving || publishing())
     }
 
     pub(super) fn status_written(&mut self, key: &ObjectKey, sequence: u64) {
@@ -92,7 +108,14 @@ impl Reconciler {
     }
 
     /// Writes a status that differs from the one shown. One that differs in counts only waits for its turn.
-    fn write(&mut self, now: Timestamp, key: &ObjectKey, mut status: ModelAdapterStatus, always: bool, ask: bool) {
+    pub(super) fn write(
+        &mut self,
+        now: Timestamp,
+        key: &ObjectKey,
+        mut status: ModelAdapterStatus,
+        always: bool,
+        ask: bool,
+    ) {
         let Some(object) = self.objects.get_mut(key) else { return };
         keep_transition_times(now, &mut status, &object.shown);
         if object.written && status == object.shown && !ask {
@@ -122,9 +145,11 @@ impl Reconciler {
     fn show_refusal(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(object) = self.objects.get(key) else { return };
         let Some(fault) = object.refused.clone() else { return };
+        let generation = object.generation;
+        self.complain(now, key, Some((fault.reason, fault.message.clone())));
         let mut status = ModelAdapterStatus {
             phase: Phase::Failed,
-            observed_generation: Some(object.generation),
+            observed_generation: Some(generation),
             ..ModelAdapterStatus::default()
         };
         set(&mut status, "Ready", "False", fault.reason, fault.message);

@@ -25,6 +25,12 @@ impl Standing {
         Self { state, attempt, reason: "", message: String::new() }
     }
 
+    /// The state of this name.
+    pub(super) fn state_named(name: &str) -> Option<&'static str> {
+        const STATES: [&str; 7] = ["wanted", "loading", "loaded", "backing-off", "refused", "draining", "unloading"];
+        STATES.into_iter().find(|state| *state == name)
+    }
+
     /// Worst first.
     pub(super) fn badness(&self) -> u8 {
         match self.state {
@@ -207,7 +213,8 @@ impl Reconciler {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         let before = std::mem::take(&mut adapter.shown);
         for (id, standing) in standings {
-            let since = before.get(id).filter(|(state, _)| *state == standing.state).map_or(now, |(_, since)| *since);
+            let same = before.get(id).filter(|(state, _)| *state == standing.state);
+            let since = same.map_or_else(|| now.to_string().into(), |(_, since)| since.clone());
             adapter.shown.insert(id.clone(), (standing.state, since));
         }
     }

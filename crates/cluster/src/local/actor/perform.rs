@@ -26,7 +26,7 @@ impl<B: Brain> Actor<B> {
                 Effect::Publish(route) => {
                     let Route { adapter, sequence, .. } = route;
                     adapters.insert(adapter.clone());
-                    self.answers.push_back(Fact::Published { adapter, sequence, result: Ok(()) });
+                    self.answers.push_back(Fact::Published { adapter, sequence, result: Ok(()), notice: None });
                 }
                 Effect::Retract(adapter) => {
                     rest.retain(|other| !matches!(other, Effect::Resolve(spec) if spec.key == adapter));
@@ -87,7 +87,11 @@ impl<B: Brain> Actor<B> {
             }
             Effect::WriteStatus(write) => self.write_status(write),
             Effect::Event(event) => self.tell(&event),
-            Effect::Release(object) => self.release(&object),
+            // A listing tells what is ours, by its path in our store: there is nothing to note.
+            Effect::Release { object, unfinished: _ } => self.release(&object),
+            Effect::Finished(_) => {}
+            // There is nothing to annotate; events and the log tell of it.
+            Effect::Retries { .. } => {}
             Effect::Pin(digest) => self.shared.files.pin(digest),
             Effect::Unpin(digest) => self.unpin(digest),
             Effect::Log(line) => log(&line),
