@@ -94,7 +94,8 @@ impl Audit {
         }
         let Some(object) = &event.object_ref else { return Ok(()) };
         let resource = object.resource();
-        let mut use_of = |verb: &str| self.used.insert((account, object.api_group.clone(), resource.clone(), verb.into()));
+        let mut use_of =
+            |verb: &str| self.used.insert((account, object.api_group.clone(), resource.clone(), verb.into()));
         use_of(&event.verb);
         // A server-side apply that makes the object is checked for both verbs.
         if event.verb == "patch" && event.code() == 201 {
@@ -173,7 +174,11 @@ impl Event {
 
 impl ObjectRef {
     fn resource(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 }
 
@@ -265,13 +270,15 @@ mod tests {
     fn only_the_authorizer_refuses() {
         let mut ending = event(CONTROLLER, "patch", "", "services", 403);
         ending["annotations"]["authorization.k8s.io/decision"] = "allow".into();
-        ending["responseStatus"]["message"] = "services \"sql\" is forbidden: unable to create new content in namespace \
+        ending["responseStatus"]["message"] =
+            "services \"sql\" is forbidden: unable to create new content in namespace \
             team-a because it is being terminated"
-            .into();
+                .into();
         assert!(audit([ending.clone()]).refused.is_empty());
-        ending["responseStatus"]["message"] = "services \"sql\" is forbidden: User \"system:serviceaccount:a:b\" cannot \
+        ending["responseStatus"]["message"] =
+            "services \"sql\" is forbidden: User \"system:serviceaccount:a:b\" cannot \
             create resource \"services\" in API group \"\" in the namespace \"team-a\""
-            .into();
+                .into();
         assert_eq!(audit([ending]).refused.len(), 1);
     }
 

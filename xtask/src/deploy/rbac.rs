@@ -121,7 +121,14 @@ pub const GRANTS: &[Grant] = &[
         &["patch"],
         "shows phase, counts and conditions",
     ),
-    grant(Controller, Served, ("", "pods"), ANY, &["list", "watch"], "finds engines, and sees them come, restart and go"),
+    grant(
+        Controller,
+        Served,
+        ("", "pods"),
+        ANY,
+        &["list", "watch"],
+        "finds engines, and sees them come, restart and go",
+    ),
     grant(
         Controller,
         Served,

@@ -153,7 +153,10 @@ mod tests {
             for role in all.iter().filter(|document| !document["rules"].is_null()) {
                 let (kind, name) = (role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());
                 let binding = named(&all, &format!("{kind}Binding"), name).unwrap();
-                assert_eq!((&binding["roleRef"]["kind"], &binding["roleRef"]["name"]), (&role["kind"], &role["metadata"]["name"]));
+                assert_eq!(
+                    (&binding["roleRef"]["kind"], &binding["roleRef"]["name"]),
+                    (&role["kind"], &role["metadata"]["name"])
+                );
                 assert!(name.starts_with(binding["subjects"][0]["name"].as_str().unwrap()), "{name}");
             }
         }
