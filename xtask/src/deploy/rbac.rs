@@ -110,7 +110,7 @@ pub const GRANTS: &[Grant] = &[
         Served,
         ("model.aibrix.ai", "modeladapters"),
         ANY,
-        &["list", "watch", "patch"],
+        &["get", "list", "watch", "patch"],
         "sees adapters; writes their finalizer and retry annotations, never a spec",
     ),
     grant(
@@ -134,7 +134,7 @@ pub const GRANTS: &[Grant] = &[
         Served,
         ("", "services"),
         ANY,
-        &["list", "watch", "create", "patch", "delete"],
+        &["get", "list", "watch", "create", "patch", "delete"],
         "each adapter's headless Service; one that is somebody else's is never touched",
     ),
     grant(
@@ -158,9 +158,11 @@ pub const GRANTS: &[Grant] = &[
         Served,
         ("", "configmaps"),
         &["longshore-unfinished"],
-        &["list", "create", "patch", "delete"],
+        &["get", "list", "update", "patch", "delete"],
         "the note of what could not be unloaded before an adapter's object went",
     ),
+    // A request that creates does not tell the name to the authorizer, unless it is an apply.
+    grant(Controller, Served, ("", "configmaps"), ANY, &["create"], "that note, the first time"),
     grant(Controller, Served, ("events.k8s.io", "events"), ANY, &["create", "patch"], "says what happened"),
     grant(
         Controller,
