@@ -1,7 +1,7 @@
 //! What `deploy/` holds that is written by programs, and what an API server's audit log says of it.
 //!
-//! [`rbac`] is the one table of what the controller and the router may do; the roles of `deploy/` and the table of
-//! `docs/install.md` are written from it. [`audit`] compares the table with what was really asked.
+//! [`mod@rbac`] is the one table of what the controller and the router may do; the roles of `deploy/` and the table of
+//! `docs/install.md` are written from it. [`mod@audit`] compares the table with what was really asked.
 
 pub mod audit;
 mod generated;

@@ -1,4 +1,4 @@
-//! Whether what is granted is what is used: the table of [`rbac`](super::rbac) against an API server's audit log.
+//! Whether what is granted is what is used: the table of [`rbac`](mod@super::rbac) against an API server's audit log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

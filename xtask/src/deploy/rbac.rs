@@ -1,7 +1,7 @@
 //! What the controller and the router may do: one table, and the roles and the page that are written from it.
 //!
 //! A verb is here because the code sends such a request. The whole-system tests hold the table against an API server's
-//! audit log, in both directions: [`super::audit`].
+//! audit log, in both directions: [`mod@super::audit`].
 
 mod render;
 
