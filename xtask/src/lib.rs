@@ -2,9 +2,11 @@
 //!
 //! `cargo xtask help` lists the tasks; each is a module here. [`tidy`] holds the rules of the house that neither the
 //! compiler nor clippy knows, [`mod@test`] runs every check in order, [`e2e`] runs the tests that need a real engine,
-//! [`mod@bench`] measures, and [`setup`] installs what a bare machine lacks.
+//! [`mod@bench`] measures, [`crds`] and [`deploy`] write what is generated, and [`setup`] installs what a bare machine
+//! lacks.
 //!
-//! This crate deliberately reads no credentials, talks to no cluster and writes nothing into the source tree.
+//! This crate deliberately reads no credentials, talks to no cluster and writes nothing into the source tree but the
+//! files that say they are generated.
 //!
 //! ```
 //! use xtask::bench::Report;
@@ -19,6 +21,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a task prints is its purpose")]
 
 pub mod bench;
+pub mod crds;
+pub mod deploy;
 pub mod e2e;
 pub mod setup;
 pub mod shell;

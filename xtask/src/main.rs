@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Workspace, bench, e2e, setup, test, tidy};
+use xtask::{Workspace, bench, crds, deploy, e2e, setup, test, tidy};
 
 /// Longshore's development tasks.
 #[derive(Parser)]
@@ -22,6 +22,10 @@ enum Task {
     Test(test::Args),
     E2e(e2e::Args),
     Bench(bench::Args),
+    Crds(crds::Args),
+    Rbac(deploy::RbacArgs),
+    #[command(hide = true)]
+    RbacAudit(deploy::AuditArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +46,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Task::Test(args) => test::main(&workspace, args),
         Task::E2e(args) => e2e::main(&workspace, args),
         Task::Bench(args) => bench::main(&workspace, args),
+        Task::Crds(args) => crds::main(&workspace, args),
+        Task::Rbac(args) => deploy::rbac(&workspace, args),
+        Task::RbacAudit(args) => deploy::audit(args),
     }
 }
