@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use longshore_proxy::{Controller, FleetConfig, Namespace, ProxyConfig, Token};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use longshore_proxy::{Controller, FleetConfig, KubeConfig, Namespace, ObjectName, ProxyConfig, Token};
 use longshore_runtime::telemetry::Format;
 use longshore_runtime::{Listen, seconds};
+
+/// Where a pod of ours is given the token that it shows the controller.
+const TOKEN: &str = "/var/run/secrets/longshore/token";
 
 /// Routes OpenAI-compatible requests to engines that really have the adapter they name.
 #[derive(Clone, Debug, Parser)]
@@ -32,15 +36,35 @@ pub struct Args {
     )]
     pub admin: Listen,
 
-    /// The controller, or `longshore up`, whose fleet API says what is loaded where: http://host:port
+    /// The controller, or `longshore up`, whose fleet API says what is loaded where: http://host:port. Either this or
+    /// --kubernetes must be given
     #[arg(long, value_name = "URL", env = "LONGSHORE_CONTROLLER", hide_env_values = true)]
-    pub controller: Controller,
+    pub controller: Option<Controller>,
 
-    /// File with the bearer token for the controller; it may be replaced at any time
+    /// Route by the EndpointSlices of the cluster that KUBECONFIG, or the pod's own ServiceAccount, names
+    #[arg(long, env = "LONGSHORE_KUBERNETES", hide_env_values = true)]
+    pub kubernetes: bool,
+
+    /// With --kubernetes: Service of the controller, which says what is declared and not ready, and why
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LONGSHORE_CONTROLLER_SERVICE",
+        hide_env_values = true,
+        default_value = "longshore-controller"
+    )]
+    pub controller_service: ObjectName,
+
+    /// With --kubernetes: namespace of that Service. Without it, this pod's own
+    #[arg(long, value_name = "NAME", env = "LONGSHORE_CONTROLLER_NAMESPACE", hide_env_values = true)]
+    pub controller_namespace: Option<Namespace>,
+
+    /// File with the bearer token for the controller; it may be replaced at any time. With --kubernetes,
+    /// /var/run/secrets/longshore/token where that is there
     #[arg(long, value_name = "PATH", env = "LONGSHORE_CONTROLLER_TOKEN_FILE", hide_env_values = true)]
     pub controller_token_file: Option<PathBuf>,
 
-    /// Namespace to serve; may be given more than once. Without it, all that the controller shows
+    /// Namespace to serve; may be given more than once. Without it, all that the controller shows or the cluster has
     #[arg(
         long = "namespace",
         value_name = "NAME",
@@ -103,6 +127,15 @@ pub struct Args {
     pub log_format: Format,
 }
 
+/// What says where everything is.
+#[derive(Clone, Debug)]
+pub enum Whence {
+    /// A controller's fleet API.
+    Fleet(Box<FleetConfig>),
+    /// A cluster's EndpointSlices.
+    Cluster,
+}
+
 impl Args {
     /// How the data path behaves.
     pub fn proxy(&self) -> ProxyConfig {
@@ -119,20 +152,50 @@ impl Args {
         }
     }
 
-    /// Which controller is followed, and how.
-    pub fn fleet(&self) -> FleetConfig {
+    /// What says where everything is.
+    ///
+    /// # Errors
+    /// Neither or both of the two are named.
+    pub fn whence(&self) -> Result<Whence, clap::Error> {
+        let wrong = |kind, text: &str| Err(Self::command().error(kind, text));
+        // A flag that the environment sets to `false` is given, as clap sees it, so clap cannot be told this rule.
+        match (&self.controller, self.kubernetes) {
+            (Some(controller), false) => Ok(Whence::Fleet(Box::new(self.fleet(controller.clone())))),
+            (None, true) => Ok(Whence::Cluster),
+            (None, false) => {
+                wrong(ErrorKind::MissingRequiredArgument, "one of --kubernetes and --controller is needed")
+            }
+            (Some(_), true) => wrong(ErrorKind::ArgumentConflict, "--kubernetes and --controller exclude each other"),
+        }
+    }
+
+    /// How `controller` is followed.
+    fn fleet(&self, controller: Controller) -> FleetConfig {
         FleetConfig {
             token: self.controller_token_file.clone().map(Token::File),
             namespaces: self.namespaces.iter().cloned().collect(),
             router: self.id.clone(),
-            ..FleetConfig::new(self.controller.clone())
+            ..FleetConfig::new(controller)
+        }
+    }
+
+    /// How a cluster is followed. `own`: the namespace of this process.
+    pub fn kube(&self, own: Namespace) -> KubeConfig {
+        let given = self.controller_token_file.clone();
+        let token = given.or_else(|| Some(PathBuf::from(TOKEN)).filter(|path| path.exists()));
+        KubeConfig {
+            token: token.map(Token::File),
+            namespaces: self.namespaces.iter().cloned().collect(),
+            router: self.id.clone(),
+            controller_service: self.controller_service.clone(),
+            ..KubeConfig::new(self.controller_namespace.clone().unwrap_or(own))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
 
     use super::*;
 
@@ -140,6 +203,22 @@ mod tests {
     fn the_help_is_what_people_have_read() {
         let help = Args::command().term_width(100).render_long_help().to_string();
         insta::assert_snapshot!(help);
+    }
+
+    #[test]
+    fn a_cluster_is_followed_in_place_of_a_controller_and_its_own_namespace_is_the_default() {
+        let parse = |more: &[&str]| Args::try_parse_from([&["longshore-router", "--kubernetes"], more].concat());
+        let own = || "here".parse().unwrap();
+        let config = parse(&["--namespace", "a,b", "--id", "r1"]).unwrap().kube(own());
+        assert_eq!((config.controller_namespace, config.controller_service.as_str()), (own(), "longshore-controller"));
+        assert_eq!(config.namespaces.iter().map(Namespace::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(config.router, "r1");
+        let more = ["--controller-namespace", "there", "--controller-service", "c", "--controller-token-file", "/t"];
+        let config = parse(&more).unwrap().kube(own());
+        assert_eq!((config.controller_namespace.as_str(), config.controller_service.as_str()), ("there", "c"));
+        assert!(matches!(config.token, Some(Token::File(path)) if path == Path::new("/t")));
+        assert!(matches!(parse(&[]).unwrap().whence(), Ok(Whence::Cluster)));
+        assert!(parse(&["--controller", "http://c:1"]).unwrap().whence().is_err(), "one of them, not both");
     }
 
     #[test]

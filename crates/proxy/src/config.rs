@@ -23,8 +23,8 @@ pub struct ProxyConfig {
     /// How many engines one request may be sent to, one after the other.
     pub max_attempts: u32,
     /// How long an engine that answered that it lacks an adapter is not asked for it, unless the table shows a newer
-    /// confirmation before that. It bounds the harm of a correction that nobody else heard of; the engine's own 404 guards
-    /// the request that tries again.
+    /// confirmation before that. It bounds the harm of a correction that nobody else heard of, and of a reload that was
+    /// over before it could be told; the engine's own 404 guards the request that tries again, at the price of one retry.
     pub distrust: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Default for ProxyConfig {
             answer_timeout: Duration::from_secs(600),
             swap_hold: Duration::from_secs(1),
             max_attempts: 4,
-            distrust: Duration::from_secs(30),
+            distrust: Duration::from_secs(5),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`Proxy`] takes requests that name a model, asks the routing table which engines have it, and passes the request on to
 //! one of them. Bodies and streams go through unbuffered but for the request's body, which is read whole to find `model`.
-//! [`FleetSource`] follows a controller's fleet API and keeps the table; [`table_from_fleet`] makes one from listings that
-//! are at hand.
+//! [`KubeSource`] follows the EndpointSlices of a cluster and keeps the table, [`FleetSource`] does by a controller's fleet
+//! API alone; [`table_from_fleet`] makes one from listings that are at hand.
 //!
 //! What it deliberately may not do: ask an engine that is not in the table (I1); pass on a path that is not in its own
 //! short list, however it is spelt; keep anything that a table could tell it (what an engine lacks is reported as
@@ -50,6 +50,9 @@ pub use config::ProxyConfig;
 pub use corrections::Missing;
 pub use inflight::InFlight;
 pub use proxy::Proxy;
-pub use source::{Controller, FleetConfig, FleetSource, InvalidController, SourceStatus, Token, table_from_fleet};
+pub use source::{
+    Controller, FleetConfig, FleetSource, InvalidController, KubeConfig, KubeSource, NoCluster, SourceStatus,
+    TableSource, Token, connect, table_from_fleet,
+};
 // Of its own interface, for whoever depends on nothing below.
-pub use longshore_types::Namespace;
+pub use longshore_types::{Namespace, ObjectName};

@@ -5,6 +5,11 @@
 #[path = "it/support.rs"]
 mod support;
 
+#[path = "it/api_server.rs"]
+mod api_server;
+#[path = "it/controller.rs"]
+mod controller;
+
 #[path = "it/connections.rs"]
 mod connections;
 #[path = "it/drains.rs"]
@@ -15,6 +20,10 @@ mod errors;
 mod fleet_source;
 #[path = "it/holds.rs"]
 mod holds;
+#[path = "it/kube_router.rs"]
+mod kube_router;
+#[path = "it/kube_source.rs"]
+mod kube_source;
 #[path = "it/metrics.rs"]
 mod metrics;
 #[path = "it/models.rs"]

@@ -51,7 +51,7 @@ pub struct Route {
     pub namespace: Namespace,
     /// What clients put in `model`.
     pub name: AdapterName,
-    /// Where it comes from, without userinfo and query: `root` in the list of models.
+    /// Where it comes from, without userinfo and query: `root` in the list of models. Empty where that is not known.
     pub artifact_url: Arc<str>,
     /// The base model: `parent` in the list of models.
     pub base_model: Option<BaseModel>,

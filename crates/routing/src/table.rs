@@ -8,7 +8,8 @@ use longshore_types::{AdapterName, BaseModel, Namespace};
 
 use crate::{BaseRoute, Endpoint, NotReady, Route, RouteState};
 
-/// What every name means at one moment. Never changed; a new one takes its place whole.
+/// What every name means at one moment. Once published it is never changed: a new one, or a changed copy, takes its place
+/// whole. A copy shares every route, so a change costs the copy of the names and not of what they lead to.
 ///
 /// A name is looked for in this order, and the first that matches decides:
 /// 1. a base model, by its bare name. So an adapter never answers for a base model's name (I1), in whichever namespace
@@ -62,7 +63,7 @@ pub enum Resolution<'a> {
 pub struct Model<'a> {
     /// What to put in `model`: the bare name where it means this one, else `<namespace>/<name>`.
     pub id: Cow<'a, str>,
-    /// Where an adapter comes from; a base model has none.
+    /// Where an adapter comes from, where known; a base model has none.
     pub root: Option<&'a str>,
     /// The base model of an adapter, where known.
     pub parent: Option<&'a str>,
@@ -102,6 +103,40 @@ impl Table {
             table.bases.entry(name).or_default().insert(namespace, Arc::new(base));
         }
         table
+    }
+
+    /// Puts `route` in the place of the one that its namespace has by its name. Says whether that changed anything.
+    ///
+    /// As in [`Self::new`], one that is ready with no endpoints becomes not ready.
+    pub fn put(&mut self, route: impl Into<Arc<Route>>) -> bool {
+        let route = with_endpoints_or_not_ready(route.into());
+        let by_namespace = self.adapters.entry(route.name.clone()).or_default();
+        if by_namespace.get(&route.namespace) == Some(&route) {
+            return false;
+        }
+        by_namespace.insert(route.namespace.clone(), route);
+        true
+    }
+
+    /// Takes out the adapter `name` of `namespace`. Says whether there was one.
+    pub fn remove(&mut self, namespace: &Namespace, name: &AdapterName) -> bool {
+        take_out(&mut self.adapters, name, namespace)
+    }
+
+    /// Puts `base` in the place of the base model that its namespace has by its name. Says whether that changed anything.
+    pub fn put_base(&mut self, base: impl Into<Arc<BaseRoute>>) -> bool {
+        let base = base.into();
+        let by_namespace = self.bases.entry(base.name.clone()).or_default();
+        if by_namespace.get(&base.namespace) == Some(&base) {
+            return false;
+        }
+        by_namespace.insert(base.namespace.clone(), base);
+        true
+    }
+
+    /// Takes out the base model `name` of `namespace`. Says whether there was one.
+    pub fn remove_base(&mut self, namespace: &Namespace, name: &BaseModel) -> bool {
+        take_out(&mut self.bases, name, namespace)
     }
 
     /// Whether anything has been heard yet.
@@ -205,7 +240,8 @@ fn adapter(route: &Arc<Route>) -> Resolution<'_> {
 }
 
 fn adapter_model<'a>(id: Cow<'a, str>, route: &'a Route) -> Model<'a> {
-    Model { id, root: Some(&route.artifact_url), parent: route.base_model.as_ref().map(BaseModel::as_str) }
+    let root = Some(&*route.artifact_url).filter(|url| !url.is_empty());
+    Model { id, root, parent: route.base_model.as_ref().map(BaseModel::as_str) }
 }
 
 /// The only value, or every namespace that has one.
@@ -215,6 +251,16 @@ fn only<T>(by_namespace: &BTreeMap<Namespace, T>) -> Result<&T, Vec<&Namespace>>
         (Some(value), None) => Ok(value),
         _ => Err(by_namespace.keys().collect()),
     }
+}
+
+/// Takes one value out, and its name with the last one.
+fn take_out<N: Ord, T>(of: &mut BTreeMap<N, BTreeMap<Namespace, T>>, name: &N, namespace: &Namespace) -> bool {
+    let Some(by_namespace) = of.get_mut(name) else { return false };
+    let removed = by_namespace.remove(namespace).is_some();
+    if by_namespace.is_empty() {
+        of.remove(name);
+    }
+    removed
 }
 
 /// Lower goes before higher where two routes claim one name.

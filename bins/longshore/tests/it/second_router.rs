@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_proxy::{Controller, FleetConfig, FleetSource, Proxy, ProxyConfig};
+use longshore_proxy::{Controller, FleetConfig, FleetSource, Proxy, ProxyConfig, TableSource};
 use longshore_runtime::CancellationToken;
 use tokio::net::TcpListener;
 

@@ -39,12 +39,7 @@ pub(super) fn engine_key(engine: &fleet::Engine) -> (String, String) {
 /// What of `engine` matters here.
 pub(super) fn known(engine: &fleet::Engine) -> Result<Known, Invalid> {
     let namespace: Namespace = engine.namespace.parse()?;
-    let kind = match engine.kind.as_str() {
-        "vllm" => Some(EngineKind::Vllm),
-        "sglang" => Some(EngineKind::Sglang),
-        "simulated" => Some(EngineKind::Simulated),
-        _ => None,
-    };
+    let kind = kind(&engine.kind);
     let base_model: Option<BaseModel> = engine.base_model.as_deref().and_then(|name| name.parse().ok());
     let endpoint = kind.zip(address(&engine.url)).filter(|_| engine.ready).map(|(kind, address)| Endpoint {
         engine: EngineId::new(namespace.clone(), &engine.engine),
@@ -56,6 +51,11 @@ pub(super) fn known(engine: &fleet::Engine) -> Result<Known, Invalid> {
         confirmation: Arc::from(""),
     });
     Ok(Known { kind, base_model, namespace, endpoint })
+}
+
+/// The engine software called so; none where this version does not know it.
+pub(super) fn kind(text: &str) -> Option<EngineKind> {
+    [EngineKind::Vllm, EngineKind::Sglang, EngineKind::Simulated].into_iter().find(|kind| kind.as_str() == text)
 }
 
 /// The base models of these engines. One whose engines are all away stays, so that its name means nothing else.
@@ -82,15 +82,25 @@ pub(super) fn route(adapter: &fleet::Adapter, engines: &Engines) -> Result<Route
     } else if adapter.swapping {
         RouteState::Swapping
     } else {
-        RouteState::NotReady(NotReady {
-            phase: Arc::from(adapter.phase.as_str()),
-            reason: Arc::from(adapter.reason.as_str()),
-            message: Arc::from(adapter.message.as_str()),
-            retryable: adapter.phase != longshore_api::status::Phase::Failed.as_str(),
-        })
+        RouteState::NotReady(why_not(adapter))
     };
     let base_model = adapter.base_model.as_deref().and_then(|name| name.parse().ok());
     Ok(Route { namespace, name, artifact_url: Arc::from(adapter.artifact_url.as_str()), base_model, state })
+}
+
+/// Why no engine has it, in the controller's words.
+pub(super) fn why_not(adapter: &fleet::Adapter) -> NotReady {
+    NotReady {
+        phase: Arc::from(adapter.phase.as_str()),
+        reason: Arc::from(adapter.reason.as_str()),
+        message: Arc::from(adapter.message.as_str()),
+        retryable: adapter.phase != longshore_api::status::Phase::Failed.as_str(),
+    }
+}
+
+/// When and at which attempt an engine came to have it: both change when it is loaded anew in the same life.
+pub(super) fn confirmation(engine: &fleet::AdapterEngine) -> String {
+    format!("{}/{}", engine.since, engine.attempt)
 }
 
 fn endpoint(
@@ -103,9 +113,8 @@ fn endpoint(
         return None;
     }
     let engine = engines.get(&(placement.namespace.clone(), placement.pod.clone()))?;
-    // When and at which attempt it came to be loaded: both change when it is loaded anew in the same life.
     let loaded = adapter.engines.iter().find(|engine| engine.engine == placement.pod);
-    let confirmation = loaded.map(|engine| format!("{}/{}", engine.since, engine.attempt)).unwrap_or_default();
+    let confirmation = loaded.map(confirmation).unwrap_or_default();
     Some(Endpoint {
         engine: EngineId::new(namespace.clone(), &placement.pod),
         boot: Boot::new(&placement.boot),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -55,6 +56,14 @@ impl FromStr for Controller {
     }
 }
 
+impl Controller {
+    /// The one at this address.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        let authority = address.to_string().parse().expect("an address and a port are an authority");
+        Self { authority, prefix: String::new() }
+    }
+}
+
 impl fmt::Display for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.authority, self.prefix)
@@ -70,11 +79,10 @@ pub enum Token {
     File(PathBuf),
 }
 
-/// Talks to one controller.
+/// Talks to controllers.
 #[derive(Clone, Debug)]
 pub(super) struct HttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
-    controller: Controller,
     token: Option<Token>,
 }
 
@@ -96,12 +104,12 @@ pub(super) enum HttpError {
 }
 
 impl HttpClient {
-    pub(super) fn new(controller: Controller, token: Option<Token>) -> Self {
+    pub(super) fn new(token: Option<Token>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, controller, token }
+        Self { client, token }
     }
 
     async fn authorization(&self) -> Result<Option<HeaderValue>, HttpError> {
@@ -120,15 +128,16 @@ impl HttpClient {
         Ok(Some(value))
     }
 
-    /// Sends one request. `path` begins with `/v1`.
+    /// Sends one request to `controller`. `path` begins with `/v1`.
     pub(super) async fn send(
         &self,
+        controller: &Controller,
         method: Method,
         path: &str,
         headers: &[(header::HeaderName, &str)],
         body: Bytes,
     ) -> Result<Response<Incoming>, HttpError> {
-        let Controller { authority, prefix } = &self.controller;
+        let Controller { authority, prefix } = controller;
         let uri = Uri::builder()
             .scheme("http")
             .authority(authority.clone())
@@ -158,6 +167,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Controller>().unwrap().to_string(), shown);
         }
+        for address in ["10.0.0.1:9090", "[fd00::1]:9090"] {
+            assert_eq!(Controller::at(address.parse().unwrap()).to_string(), format!("http://{address}"));
+        }
         for bad in ["", "controller:9090", "https://controller", "http://", "http://c/?x=1", "ftp://c", "/x"] {
             assert!(bad.parse::<Controller>().is_err(), "{bad}");
         }
@@ -167,16 +179,16 @@ mod tests {
     fn i8_a_password_is_refused_and_not_shown() {
         let error = "http://user:hunter2@controller:9090".parse::<Controller>().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::Fixed(Secret::new("hunter2"))));
+        let client = HttpClient::new(Some(Token::Fixed(Secret::new("hunter2"))));
         assert!(!format!("{client:?}").contains("hunter2"));
     }
 
     #[tokio::test]
     async fn i8_a_token_that_cannot_be_sent_is_not_shown_in_the_error() {
-        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::Fixed(Secret::new("hunter2\n"))));
+        let client = HttpClient::new(Some(Token::Fixed(Secret::new("hunter2\n"))));
         let error = client.authorization().await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        let client = HttpClient::new("http://c:1".parse().unwrap(), Some(Token::File("/nowhere/token".into())));
+        let client = HttpClient::new(Some(Token::File("/nowhere/token".into())));
         assert_eq!(client.authorization().await.unwrap_err().to_string(), "the token in /nowhere/token cannot be read");
     }
 }

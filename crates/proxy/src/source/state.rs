@@ -10,7 +10,22 @@ use serde_json::Value;
 
 use super::fleet::{Engines, bases, engine_key, known, route};
 use super::sse::Event;
-use super::status::Stream;
+
+/// A list that a controller shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Adapters,
+    Engines,
+}
+
+impl List {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adapters => "adapters",
+            Self::Engines => "engines",
+        }
+    }
+}
 
 /// One change of one list.
 #[derive(Debug)]
@@ -40,13 +55,13 @@ pub(super) struct NotUnderstood {
 }
 
 impl Change {
-    /// What `event` of the list `stream` says; nothing where it is of a kind that came later than this version.
-    pub(super) fn read(stream: Stream, event: &Event) -> Result<Option<Self>, NotUnderstood> {
-        let read = match stream {
-            Stream::Adapters => listed(event, "adapters").map(|listed| listed.map(Self::Adapters)),
-            Stream::Engines => listed(event, "engines").map(|listed| listed.map(Self::Engines)),
+    /// What `event` of `list` says; nothing where it is of a kind that came later than this version.
+    pub(super) fn read(list: List, event: &Event) -> Result<Option<Self>, NotUnderstood> {
+        let read = match list {
+            List::Adapters => listed(event, "adapters").map(|listed| listed.map(Self::Adapters)),
+            List::Engines => listed(event, "engines").map(|listed| listed.map(Self::Engines)),
         };
-        read.map_err(|source| NotUnderstood { list: stream.as_str(), event: event.name.clone(), source })
+        read.map_err(|source| NotUnderstood { list: list.as_str(), event: event.name.clone(), source })
     }
 }
 

@@ -2,105 +2,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use longshore_api::fleet;
-use longshore_proxy::{FleetConfig, FleetSource, Missing, Token};
+use longshore_proxy::{FleetConfig, FleetSource, Missing, TableSource, Token};
 use longshore_routing::Table;
 use longshore_types::{Boot, EngineId, Namespace, Secret};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::controller::{Controller, next, snapshot, upsert};
 use super::support::{PATIENCE, answer};
 
-/// One request to the controller, to be answered by the test.
-struct Call {
-    path: String,
-    headers: http::HeaderMap,
-    body: Bytes,
-    reply: oneshot::Sender<Response>,
-}
-
-impl Call {
-    fn last_event_id(&self) -> Option<&str> {
-        self.headers.get("last-event-id").map(|value| value.to_str().unwrap())
-    }
-
-    /// Answers with a stream of events, which ends when the sender is dropped.
-    fn stream(self) -> mpsc::UnboundedSender<String> {
-        let (sender, receiver) = mpsc::unbounded_channel::<String>();
-        let stream = futures::stream::unfold(receiver, |mut receiver| async move {
-            Some((Ok::<_, Infallible>(Bytes::from(receiver.recv().await?)), receiver))
-        });
-        let mut response = answer(StatusCode::OK, Body::from_stream(stream));
-        response.headers_mut().insert("content-type", "text/event-stream; charset=utf-8".parse().unwrap());
-        let _ = self.reply.send(response);
-        sender
-    }
-
-    fn refuse(self, status: u16) {
-        let _ = self.reply.send(answer(StatusCode::from_u16(status).unwrap(), ""));
-    }
-}
-
-/// A controller whose every answer the test gives.
-struct Controller {
-    adapters: mpsc::UnboundedReceiver<Call>,
-    engines: mpsc::UnboundedReceiver<Call>,
-    demand: mpsc::UnboundedReceiver<Call>,
-    url: String,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-type Senders = [mpsc::UnboundedSender<Call>; 3];
-
-impl Controller {
-    async fn start() -> Self {
-        let (adapters_sender, adapters) = mpsc::unbounded_channel();
-        let (engines_sender, engines) = mpsc::unbounded_channel();
-        let (demand_sender, demand) = mpsc::unbounded_channel();
-        let senders: Senders = [adapters_sender, engines_sender, demand_sender];
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = axum::Router::new().fallback(call).with_state(Arc::new(senders));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { adapters, engines, demand, url, server }
-    }
-
-    fn config(&self) -> FleetConfig {
-        FleetConfig { max_pause: Duration::from_millis(20), ..FleetConfig::new(self.url.parse().unwrap()) }
-    }
-}
-
-async fn call(State(senders): State<Arc<Senders>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let path = head.uri.to_string();
-    let which = match head.uri.path() {
-        "/v1/adapters" => 0,
-        "/v1/engines" => 1,
-        _ => 2,
-    };
-    let (reply, replied) = oneshot::channel();
-    let _ = senders[which].send(Call { path, headers: head.headers, body, reply });
-    replied.await.unwrap_or_else(|_| answer(StatusCode::SERVICE_UNAVAILABLE, ""))
-}
-
-async fn next(calls: &mut mpsc::UnboundedReceiver<Call>) -> Call {
-    tokio::time::timeout(PATIENCE, calls.recv()).await.expect("the controller is called").unwrap()
+fn config(controller: &Controller) -> FleetConfig {
+    FleetConfig { max_pause: Duration::from_millis(20), ..FleetConfig::new(controller.url.parse().unwrap()) }
 }
 
 /// A running source.
@@ -142,21 +59,6 @@ impl Running {
     }
 }
 
-fn adapter(name: &str) -> fleet::Adapter {
-    fleet::Adapter {
-        namespace: "default".into(),
-        name: name.into(),
-        phase: "Loading".into(),
-        ..fleet::Adapter::default()
-    }
-}
-
-fn snapshot(id: &str, names: &[&str]) -> String {
-    let adapters = names.iter().map(|name| adapter(name)).collect();
-    let list = fleet::AdapterList { revision: id.into(), adapters };
-    format!("event: snapshot\nid: {id}\ndata: {}\n\n", serde_json::to_string(&list).unwrap())
-}
-
 fn engines() -> String {
     let engine = fleet::Engine {
         engine: "e1".into(),
@@ -171,10 +73,6 @@ fn engines() -> String {
     format!("event: snapshot\nid: e-1\ndata: {}\n\n", serde_json::to_string(&list).unwrap())
 }
 
-fn upsert(id: &str, name: &str) -> String {
-    format!("event: upsert\nid: {id}\ndata: {}\n\n", serde_json::to_string(&adapter(name)).unwrap())
-}
-
 fn delete(id: &str, name: &str) -> String {
     format!("event: delete\nid: {id}\ndata: {{\"namespace\":\"default\",\"name\":\"{name}\"}}\n\n")
 }
@@ -182,7 +80,7 @@ fn delete(id: &str, name: &str) -> String {
 #[tokio::test]
 async fn the_table_follows_both_lists() {
     let mut controller = Controller::start().await;
-    let mut running = Running::start(controller.config());
+    let mut running = Running::start(config(&controller));
     let call = next(&mut controller.adapters).await;
     assert_eq!((call.path.as_str(), call.last_event_id()), ("/v1/adapters?watch=1", None));
     let adapters = call.stream();
@@ -209,7 +107,7 @@ async fn the_table_follows_both_lists() {
 #[tokio::test]
 async fn a_connection_that_ends_is_resumed_where_it_ended_and_the_table_stays() {
     let mut controller = Controller::start().await;
-    let mut running = Running::start(controller.config());
+    let mut running = Running::start(config(&controller));
     let _engines = {
         let events = next(&mut controller.engines).await.stream();
         events.send(engines()).unwrap();
@@ -242,7 +140,7 @@ async fn a_connection_that_ends_is_resumed_where_it_ended_and_the_table_stays() 
 #[tokio::test]
 async fn routing_goes_on_by_the_last_known_table_when_the_controller_dies() {
     let mut controller = Controller::start().await;
-    let mut running = Running::start(controller.config());
+    let mut running = Running::start(config(&controller));
     let adapters = next(&mut controller.adapters).await.stream();
     adapters.send(snapshot("1", &["a"])).unwrap();
     let engine_events = next(&mut controller.engines).await.stream();
@@ -273,7 +171,7 @@ fn lost(status: &longshore_proxy::SourceStatus) -> Option<u64> {
 #[tokio::test]
 async fn a_connection_on_which_nothing_comes_is_given_up() {
     let mut controller = Controller::start().await;
-    let _running = Running::start(FleetConfig { silence: Duration::from_millis(50), ..controller.config() });
+    let _running = Running::start(FleetConfig { silence: Duration::from_millis(50), ..config(&controller) });
     let first = next(&mut controller.adapters).await.stream();
     let call = next(&mut controller.adapters).await;
     // The first one was given up, not ended by us.
@@ -284,7 +182,7 @@ async fn a_connection_on_which_nothing_comes_is_given_up() {
 #[tokio::test]
 async fn an_event_that_cannot_be_understood_is_asked_for_from_the_beginning() {
     let mut controller = Controller::start().await;
-    let mut running = Running::start(controller.config());
+    let mut running = Running::start(config(&controller));
     let _engines = {
         let events = next(&mut controller.engines).await.stream();
         events.send(engines()).unwrap();
@@ -304,7 +202,7 @@ async fn an_event_that_cannot_be_understood_is_asked_for_from_the_beginning() {
 #[tokio::test]
 async fn an_answer_that_is_no_stream_of_events_is_not_taken_for_one() {
     let mut controller = Controller::start().await;
-    let running = Running::start(controller.config());
+    let running = Running::start(config(&controller));
     let call = next(&mut controller.adapters).await;
     let _ = call.reply.send(answer(StatusCode::OK, snapshot("1", &["a"])));
     next(&mut controller.adapters).await.refuse(401);
@@ -318,7 +216,7 @@ async fn a_token_that_has_been_replaced_is_read_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     std::fs::write(&path, "first\n").unwrap();
-    let _running = Running::start(FleetConfig { token: Some(Token::File(path.clone())), ..controller.config() });
+    let _running = Running::start(FleetConfig { token: Some(Token::File(path.clone())), ..config(&controller) });
     let call = next(&mut controller.adapters).await;
     assert_eq!(call.headers["authorization"], "Bearer first");
     std::fs::write(&path, "second\n").unwrap();
@@ -332,7 +230,7 @@ async fn what_an_engine_lacks_is_reported_at_once_with_the_token() {
     let config = FleetConfig {
         token: Some(Token::Fixed(Secret::new("t0ken"))),
         router: "router-1".into(),
-        ..controller.config()
+        ..config(&controller)
     };
     let running = Running::start(config);
     let call = next(&mut controller.adapters).await;

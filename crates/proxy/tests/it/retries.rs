@@ -13,6 +13,11 @@ fn sql(endpoints: Vec<Endpoint>) -> longshore_routing::Route {
     adapter("sql", RouteState::Ready(endpoints))
 }
 
+/// No test is so slow that an engine is asked again because time has passed.
+fn distrustful() -> ProxyConfig {
+    ProxyConfig { distrust: PATIENCE * 10, ..ProxyConfig::default() }
+}
+
 #[tokio::test]
 async fn an_engine_that_cannot_be_connected_to_is_passed_over() {
     let (dead, alive) = (Engine::dead("e1").await, Engine::ok("e2").await);
@@ -110,7 +115,7 @@ async fn a_request_is_sent_to_so_many_engines_and_no_more() {
 async fn i1_an_engine_that_lacks_the_adapter_is_passed_over_reported_and_left_alone() {
     let mut lacking = Engine::with("e1", |asked| async move { lacks(asked.json()["model"].as_str().unwrap()) }).await;
     let holding = Engine::ok("e2").await;
-    let mut router = Router::start(table(vec![on("sql", &[&lacking, &holding])], Vec::new())).await;
+    let mut router = Router::configured(distrustful(), table(vec![on("sql", &[&lacking, &holding])], Vec::new())).await;
     for _ in 0..20 {
         let answered = router.ask("sql").await;
         assert_eq!((answered.status, answered.text()), (200, "e2"));
@@ -135,7 +140,7 @@ async fn i1_an_engine_that_lacked_the_adapter_is_asked_again_once_it_is_confirme
     })
     .await;
     let before = engine.endpoint();
-    let router = Router::start(table(vec![sql(vec![before.clone()])], Vec::new())).await;
+    let router = Router::configured(distrustful(), table(vec![sql(vec![before.clone()])], Vec::new())).await;
     assert_eq!(router.ask("sql").await.error(), (503, "engine_unavailable".to_owned()));
     has_it.store(true, Ordering::SeqCst);
     // The same confirmation, in a table that is new for another reason, says nothing new.

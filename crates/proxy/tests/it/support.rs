@@ -224,11 +224,23 @@ impl Router {
         let (tables, receiver) = watch::channel(Arc::new(table));
         let (report, missing) = mpsc::channel(16);
         let proxy = Proxy::new(config, receiver, Some(report));
+        let mut router = Self::serving(proxy, drain).await;
+        (router.tables, router.missing) = (tables, missing);
+        router
+    }
+
+    /// A router of this proxy, whose tables and reports go elsewhere than through what is here.
+    pub async fn with(proxy: Proxy) -> Self {
+        Self::serving(proxy, PATIENCE).await
+    }
+
+    async fn serving(proxy: Proxy, drain: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(proxy.clone().serve(listener, stop.clone(), drain));
         let client = Client::builder(TokioExecutor::new()).build_http();
+        let (tables, missing) = (watch::Sender::new(Arc::new(Table::default())), mpsc::channel(1).1);
         Self { address, proxy, tables, missing, stop, serving, client }
     }
 

@@ -6,6 +6,10 @@ fn ns(text: &str) -> Namespace {
     text.parse().unwrap()
 }
 
+fn adapter(text: &str) -> AdapterName {
+    text.parse().unwrap()
+}
+
 fn endpoint(namespace: &str, engine: &str) -> Endpoint {
     Endpoint {
         engine: EngineId::new(ns(namespace), engine),
@@ -175,4 +179,33 @@ fn i1_sglang_is_asked_for_an_adapter_only_in_the_form_that_it_does_not_answer_wi
     assert_eq!(endpoint.name_for(&name).as_deref(), Some("tiny:sql"));
     endpoint.base_model = None;
     assert_eq!(endpoint.name_for(&name), None);
+}
+
+#[test]
+fn a_changed_copy_is_the_table_of_the_changed_whole_and_leaves_the_first_as_it_was() {
+    let first = Table::new([ready("a", "sql"), ready("b", "sql")], [base("a", "tiny", &["e1"])]);
+    let mut next = first.clone();
+    assert!(next.put(loading("a", "sql")) && next.put(ready("a", "poet")) && next.remove(&ns("b"), &adapter("sql")));
+    assert!(next.put_base(base("a", "big", &[])) && next.remove_base(&ns("a"), &base("a", "tiny", &[]).name));
+    assert_eq!(next, Table::new([loading("a", "sql"), ready("a", "poet")], [base("a", "big", &[])]));
+    assert_eq!(meaning(&next, "tiny"), "unknown");
+    assert_eq!(meaning(&first, "b/sql"), "adapter b/sql on 1");
+    assert!(next.put(route("a", "poet", RouteState::Ready(Vec::new()))));
+    assert_eq!(meaning(&next, "poet"), "not ready a/poet: NoEndpoints");
+}
+
+#[test]
+fn a_change_that_changes_nothing_says_so() {
+    let mut table = Table::new([ready("a", "sql")], [base("a", "tiny", &["e1"])]);
+    assert!(!table.put(ready("a", "sql")) && !table.put_base(base("a", "tiny", &["e1"])));
+    assert!(!table.remove(&ns("b"), &adapter("sql")) && !table.remove(&ns("a"), &adapter("poet")));
+    assert!(!table.remove_base(&ns("b"), &base("a", "tiny", &[]).name));
+}
+
+#[test]
+fn an_adapter_of_unknown_origin_has_no_root() {
+    let mut unknown = ready("a", "sql");
+    unknown.artifact_url = "".into();
+    let table = Table::new([unknown], []);
+    assert_eq!(table.model("sql").map(|model| model.root), Some(None));
 }

@@ -74,7 +74,7 @@ fn only_the_namespaces_asked_for_are_served() {
 
 #[test]
 fn events_are_read_by_their_names() {
-    let read = |name: &str, data: &str| Change::read(Stream::Adapters, &event(name, data));
+    let read = |name: &str, data: &str| Change::read(List::Adapters, &event(name, data));
     let whole = serde_json::to_string(&adapter("a", "x", &[])).unwrap();
     let snapshot = format!(r#"{{"revision":"1","adapters":[{whole}],"later":1}}"#);
     assert!(matches!(read("snapshot", &snapshot), Ok(Some(Change::Adapters(Listed::All(all)))) if all.len() == 1));
@@ -91,16 +91,16 @@ fn events_are_read_by_their_names() {
 fn i11_one_object_that_cannot_be_understood_is_left_out_alone() {
     let whole = serde_json::to_string(&adapter("a", "x", &[])).unwrap();
     let snapshot = event("snapshot", format!(r#"{{"adapters":[{whole},{{"namespace":"a","name":7}},null]}}"#));
-    let read = Change::read(Stream::Adapters, &snapshot);
+    let read = Change::read(List::Adapters, &snapshot);
     assert!(matches!(read, Ok(Some(Change::Adapters(Listed::All(all)))) if all.len() == 1));
     let upsert = event("upsert", r#"{"namespace":"a","name":"x","phase":{}}"#);
-    let read = Change::read(Stream::Adapters, &upsert);
+    let read = Change::read(List::Adapters, &upsert);
     assert!(
         matches!(read, Ok(Some(Change::Adapters(Listed::Gone(gone)))) if gone.name == "x"),
         "its old routes are not kept"
     );
     let upsert = event("upsert", r#"{"namespace":"a","engine":"e1","ready":"maybe"}"#);
-    let read = Change::read(Stream::Engines, &upsert);
+    let read = Change::read(List::Engines, &upsert);
     assert!(matches!(read, Ok(Some(Change::Engines(Listed::Gone(gone)))) if gone.name == "e1"));
 }
 
