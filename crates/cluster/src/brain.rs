@@ -12,6 +12,8 @@ pub(crate) trait Brain: Send + 'static {
     /// With the endpoints of the route that was sent out last.
     fn adapter(&self, key: &AdapterKey) -> Option<fleet::Adapter>;
     fn engine(&self, id: &EngineId) -> Option<fleet::Engine>;
+    /// Whether it must be told of the engine although no object selects it.
+    fn is_involved(&self, id: &EngineId) -> bool;
 }
 
 impl Brain for Reconciler {
@@ -29,5 +31,8 @@ impl Brain for Reconciler {
     }
     fn engine(&self, id: &EngineId) -> Option<fleet::Engine> {
         self.engine(id)
+    }
+    fn is_involved(&self, id: &EngineId) -> bool {
+        self.is_involved(id)
     }
 }

@@ -1,13 +1,24 @@
 //! Drives the reconciler for a Kubernetes cluster: objects and pods in, Services, EndpointSlices, status and events out.
+//!
+//! One task, the actor, owns the reconciler, as in the local driver: facts come to it, it decides, and each effect becomes
+//! work of its own whose outcome comes back as a fact; so an engine that hangs, an object that is malformed or a write that
+//! is refused delays nothing else (I11). What routers see is written first, status behind it in its order, events last.
+//!
+//! It acts only as long as its [`Fence`] allows: nothing is begun that could arrive when another process leads. A restart
+//! builds everything from lists, and writes nothing where nothing differs (I10).
 
-#![allow(dead_code, reason = "its parts are put together next")]
-
+mod actor;
 mod calls;
+mod client;
+mod connect;
 mod events;
 mod fence;
+mod health;
 mod lease;
+mod object;
 mod objects;
 mod pods;
+mod resolve;
 mod routes;
 mod secrets;
 mod slices;
@@ -15,4 +26,360 @@ mod statuses;
 mod urgent;
 mod watch;
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client};
+use longshore_api::fleet::Demand;
+use longshore_api::{ModelAdapter, labels};
+use longshore_reconciler::{Config, Fact, Reconciler};
+use longshore_types::Namespace;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::brain::Brain;
+use crate::clock::Clock;
+use crate::fleet::FleetStore;
+use actor::{Actor, Input, Shared};
+use calls::Calls;
+use connect::{Connect, ConnectPods};
+use events::Events;
+use health::{Health, Parts};
+use object::ObjectFacts;
+use objects::note::Notes;
+use pods::PodFacts;
+use routes::{Answered, Routes};
+use secrets::SecretReader;
+use slices::{ServiceSeen, SliceSeen};
+use statuses::{Statuses, Written};
+use urgent::Urgent;
+use watch::{Change, Selection, follow};
+
+pub use client::{Cluster, NoCluster, RateLimit};
+pub use connect::EngineKeySecret;
 pub use fence::Fence;
+pub use health::Heartbeat;
+pub use lease::{Election, InvalidLeaseTimes, LeaseConfig, LeaseTimes, Leadership, Term, pod_of};
+
+/// Reports of routers that wait to be taken in.
+const REPORTS: usize = 64;
+
+/// Where reports of routers go until a driver takes them.
+pub fn demand() -> (mpsc::Sender<Demand>, mpsc::Receiver<Demand>) {
+    mpsc::channel(REPORTS)
+}
+
+/// What a driver is given.
+#[derive(Clone)]
+pub struct Options {
+    /// The API server. Its reads must have no timeout of their own, since watches last.
+    pub client: Client,
+    /// Until when the driver may act.
+    pub fence: Fence,
+    /// The namespaces that are looked after; all of them where there is none. Then no right of the cluster is needed.
+    pub namespaces: Vec<Namespace>,
+    /// How the reconciler behaves.
+    pub reconciler: Config,
+    /// The placement policy of objects that name none.
+    pub policy: Option<String>,
+    /// Where the key of engines is whose pods name none.
+    pub engine_key: Option<EngineKeySecret>,
+    /// What events are reported by: the name of this pod.
+    pub instance: String,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("namespaces", &self.namespaces)
+            .field("reconciler", &self.reconciler)
+            .field("policy", &self.policy)
+            .field("engine_key", &self.engine_key)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running driver. Dropping it stops it where it stands: nothing is unloaded, and what is written stays.
+#[derive(Debug)]
+pub struct Driver {
+    inbox: mpsc::UnboundedSender<Input>,
+    actor: tokio::task::JoinHandle<()>,
+    parts: Parts,
+    /// Watches, and what goes on beside the actor. Dropping it stops all of it.
+    _beside: JoinSet<()>,
+}
+
+impl Driver {
+    /// Starts it. `fleet` is opened once what is loaded where is known. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`longshore_engine::http_client`]: where the process has installed no TLS provider, or the system gives no
+    /// certificates.
+    pub fn start(
+        options: Options,
+        fleet: Arc<FleetStore>,
+        demand: mpsc::Receiver<Demand>,
+    ) -> Result<Self, longshore_engine::Error> {
+        let brain = Reconciler::new(options.reconciler.clone());
+        let http = longshore_engine::http_client()?;
+        let (fence, key) = (options.fence.clone(), options.engine_key.clone());
+        Ok(Self::start_with(options, fleet, demand, brain, |secrets| {
+            Arc::new(ConnectPods::new(http, secrets.clone(), fence, key))
+        }))
+    }
+}
+
+impl Driver {
+    fn start_with(
+        options: Options,
+        fleet: Arc<FleetStore>,
+        demand: mpsc::Receiver<Demand>,
+        brain: impl Brain,
+        connect: impl FnOnce(&Arc<SecretReader>) -> Arc<dyn Connect>,
+    ) -> Self {
+        let Options { client, fence, namespaces, policy, instance, .. } = options;
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let calls = Calls::new(client.clone(), fence);
+        let urgent = Urgent::new();
+        let tell = |inbox: &mpsc::UnboundedSender<Input>| {
+            let inbox = inbox.clone();
+            move |input| drop(inbox.send(input))
+        };
+        let routes = {
+            let tell = tell(&inbox);
+            Routes::start(calls.clone(), urgent.clone(), move |answered| {
+                let Answered { adapter, sequence, result, notice } = answered;
+                tell(Input::Fact(Box::new(Fact::Published { adapter, sequence, result, notice })));
+            })
+        };
+        let statuses = {
+            let tell = tell(&inbox);
+            Statuses::start(calls.clone(), urgent.clone(), move |Written { object, sequence }| {
+                tell(Input::Fact(Box::new(Fact::StatusWritten { object, sequence })));
+            })
+        };
+        let events = Events::start(calls.clone(), urgent, statuses.pending(), &instance);
+        let secrets = {
+            let tell = tell(&inbox);
+            Arc::new(SecretReader::new(client.clone(), move |secret| tell(Input::SecretChanged(secret.clone()))))
+        };
+        let heartbeat = Heartbeat::start();
+        let health = Health::default();
+        let shared = Shared {
+            clock: Clock::start(),
+            connect: connect(&secrets),
+            fleet,
+            secrets: secrets.clone(),
+            routes: Arc::new(routes),
+            statuses: Arc::new(statuses),
+            events: Arc::new(events),
+            objects: objects::Objects::new(calls.clone()),
+            notes: Notes::new(calls.clone()),
+            sees_nodes: namespaces.is_empty(),
+            heartbeat: heartbeat.clone(),
+            inbox: inbox.clone(),
+            calls,
+        };
+        let mut beside = JoinSet::new();
+        beside.spawn(async move {
+            secrets.watch_used().await;
+        });
+        beside.spawn(read_notes(shared.notes.clone(), namespaces.clone(), inbox.clone()));
+        let policy: Option<Arc<str>> = policy.map(Into::into);
+        let scopes: Vec<Option<Namespace>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+        let (slices, services) = (FirstLists::of(scopes.len()), FirstLists::of(scopes.len()));
+        for (number, scope) in scopes.iter().enumerate() {
+            Watches { client: &client, scope: scope.as_ref(), number, health: &health, slices: &slices, services: &services }.begin(
+                &mut beside,
+                &shared.routes,
+                &inbox,
+                policy.clone(),
+            );
+        }
+        let parts = Parts {
+            health: health.clone(),
+            heartbeat,
+            routes: shared.routes.clone(),
+            statuses: shared.statuses.clone(),
+            events: shared.events.clone(),
+        };
+        let actor = Actor::new(brain, shared, inputs, demand, scopes.len());
+        Self { inbox, actor: tokio::spawn(actor.run()), parts, _beside: beside }
+    }
+
+    /// Comes back when the driver has ended, which before [`Self::stop`] only a bug can make it do.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.actor).await;
+    }
+
+    /// When its loop came round last.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.parts.heartbeat
+    }
+
+    /// The watches that have not listed everything yet; none once it acts.
+    pub fn unlisted(&self) -> Vec<String> {
+        self.parts.health.unlisted()
+    }
+
+    /// Adds what it counts to `registry`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.parts.register(registry);
+    }
+
+    /// Stops: nothing more is begun, and what engines and the API server are being asked for is given up. Nothing is
+    /// unloaded and nothing that was written is taken back, so whoever leads next goes on from here.
+    pub async fn stop(mut self) {
+        let _ = self.inbox.send(Input::Stop);
+        self.ended().await;
+    }
+}
+
+/// What earlier processes have left undone.
+async fn read_notes(notes: Notes, namespaces: Vec<Namespace>, inbox: mpsc::UnboundedSender<Input>) {
+    let scope = Some(namespaces.as_slice()).filter(|namespaces| !namespaces.is_empty());
+    let entries = match notes.read_all(scope).await {
+        Ok(entries) => entries,
+        Err(error) => {
+            // What it tells is of engines that may not even be there any more; everything else goes on.
+            tracing::error!(%error, "cannot read what could not be unloaded earlier");
+            Vec::new()
+        }
+    };
+    let _ = inbox.send(Input::Note(entries));
+}
+
+/// The watches of one kind that have not listed everything yet: what one namespace has is not all that there is.
+#[derive(Clone, Debug)]
+struct FirstLists(Arc<Mutex<BTreeSet<usize>>>);
+
+impl FirstLists {
+    fn of(watches: usize) -> Self {
+        Self(Arc::new(Mutex::new((0..watches).collect())))
+    }
+
+    /// Whether each has listed everything, now that this one has.
+    fn are_complete_with(&self, number: usize) -> bool {
+        let mut missing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.remove(&number);
+        missing.is_empty()
+    }
+}
+
+/// A change as the writer of routes takes it. What cannot be read is not ours, or is written anew.
+fn shown<T>(change: Change<T>, number: usize, lists: &FirstLists) -> Option<routes::Change<T>> {
+    match change {
+        Change::Put(there) => Some(routes::Change::Put(there)),
+        Change::Gone { namespace, name, uid } => Some(routes::Change::Gone { namespace, name, uid }),
+        Change::Listed => lists.are_complete_with(number).then_some(routes::Change::Listed),
+        Change::Broken { namespace, name, error } => {
+            tracing::warn!(namespace, name, error, "an object that looks like one of ours cannot be read");
+            None
+        }
+    }
+}
+
+/// The watches of one namespace, or of all.
+struct Watches<'a> {
+    client: &'a Client,
+    scope: Option<&'a Namespace>,
+    number: usize,
+    health: &'a Health,
+    slices: &'a FirstLists,
+    services: &'a FirstLists,
+}
+
+impl Watches<'_> {
+    fn begin(
+        &self,
+        tasks: &mut JoinSet<()>,
+        routes: &Arc<Routes>,
+        inbox: &mpsc::UnboundedSender<Input>,
+        policy: Option<Arc<str>>,
+    ) {
+        let number = self.number;
+        let (slice_lists, service_lists) = (self.slices.clone(), self.services.clone());
+        let objects = self.follow(
+            Selection::default(),
+            "modeladapters",
+            move |object: ModelAdapter| ObjectFacts::of(object, policy.as_deref()).map(Box::new).map_err(|f| f.message),
+            {
+                let inbox = inbox.clone();
+                move |change| drop(inbox.send(Input::Object(number, change)))
+            },
+        );
+        let pods = self.follow(
+            Selection::default(),
+            "pods",
+            |pod: Pod| PodFacts::of(&pod).map(Box::new).map_err(|invalid| invalid.to_string()),
+            {
+                let inbox = inbox.clone();
+                move |change| drop(inbox.send(Input::Pod(number, change)))
+            },
+        );
+        let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+        let slices = self.follow(
+            Selection { labels: Some(ours), fields: None },
+            "endpointslices",
+            |slice: EndpointSlice| SliceSeen::of(&slice).ok_or_else(|| "it has no name, uid or version".to_owned()),
+            {
+                let routes = routes.clone();
+                move |change| {
+                    if let Some(change) = shown(change, number, &slice_lists) {
+                        routes.slice(change);
+                    }
+                }
+            },
+        );
+        let services = self.follow(
+            Selection { labels: Some(labels::ADAPTER_NAME.to_owned()), fields: None },
+            "services",
+            |service: Service| ServiceSeen::of(&service).ok_or_else(|| "it has no name, uid or version".to_owned()),
+            {
+                let routes = routes.clone();
+                move |change| {
+                    if let Some(change) = shown(change, number, &service_lists) {
+                        routes.service(change);
+                    }
+                }
+            },
+        );
+        tasks.spawn(objects);
+        tasks.spawn(pods);
+        tasks.spawn(slices);
+        tasks.spawn(services);
+    }
+
+    fn follow<K, T>(
+        &self,
+        selection: Selection,
+        kind: &str,
+        trim: impl Fn(K) -> Result<T, String> + Send + Sync + 'static,
+        send: impl FnMut(Change<T>) + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        T: Send + 'static,
+    {
+        let api = match self.scope {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace.as_str()),
+            None => Api::all(self.client.clone()),
+        };
+        let health = self.health.watch(kind, self.scope);
+        async move {
+            follow::<K, T>(api, selection, health, trim, send).await;
+        }
+    }
+}

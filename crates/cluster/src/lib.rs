@@ -41,3 +41,5 @@ mod owed;
 
 pub use fleet::{FleetApi, FleetStore};
 pub use local::{Driver, EngineConfig, Local, Options};
+pub use longshore_reconciler::{Config, policies};
+pub use longshore_types::{Namespace, ObjectName};

@@ -94,6 +94,8 @@ pub enum Fact {
         /// The sequence number of the effect.
         sequence: u64,
     },
+    /// Something that the object's adapters depend on has changed, such as a Secret: what was refused is tried again.
+    TryAgain(ObjectKey),
     /// A router met an engine that answers that it lacks the adapter. The engine is listed again, nothing is believed.
     Missing {
         /// Which engine.

@@ -53,3 +53,8 @@ pub use effect::{Effect, Endpoint, Event, Load, LogLine, Retry, Route, StatusWri
 pub use fact::{EngineSeen, Fact, Listing, ObjectSeen, ResidentSeen, Resolved};
 pub use reconciler::Reconciler;
 pub use unfinished::Unfinished;
+
+/// The names of the placement policies that an adapter may ask for.
+pub fn policies() -> &'static [&'static str] {
+    longshore_scheduler::Scheduler::policies()
+}

@@ -136,6 +136,7 @@ impl Reconciler {
                 self.route_published(now, &adapter, sequence, result, notice);
             }
             Fact::StatusWritten { object, sequence } => self.status_written(&object, sequence),
+            Fact::TryAgain(object) => self.try_again(&object),
             Fact::Missing { engine, name } => self.missing(now, &engine, &name),
         }
     }

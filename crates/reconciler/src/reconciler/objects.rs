@@ -192,6 +192,17 @@ impl Reconciler {
         }
     }
 
+    pub(super) fn try_again(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.get(key) else { return };
+        for key in object.adapters.clone() {
+            let Some(adapter) = self.adapters.get_mut(&key).filter(|adapter| !adapter.deleting) else { continue };
+            adapter.start_over();
+            adapter.resolve_wait = None;
+            adapter.needs_placement = true;
+            self.dirty_adapters.insert(key);
+        }
+    }
+
     pub(super) fn object_deleted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(object) = self.objects.get_mut(key) else { return };
         object.deleting.get_or_insert(now);

@@ -203,6 +203,23 @@ impl Reconciler {
         self.adapters.keys()
     }
 
+    /// Whether the engine has, or is about to have, to do with anything of ours: one that no object selects any more must
+    /// be told of until it has not.
+    pub fn is_involved(&self, id: &EngineId) -> bool {
+        let Some(engine) = self.engines.get(id) else { return self.unfinished.contains_key(id) };
+        let ours = |(name, root): (&std::sync::Arc<str>, &longshore_types::Root)| {
+            let owner = AdapterName::new(name).ok().and_then(|name| self.owner_of(&id.namespace, &name).cloned());
+            let adapter = owner.and_then(|owner| self.adapters.get(&owner));
+            adapter.map_or_else(|| root.digest().is_some(), |adapter| adapter.is_ours(id, root))
+        };
+        engine.loading.is_some()
+            || !engine.leaving.is_empty()
+            || !engine.leftovers.is_empty()
+            || !engine.suspected.is_empty()
+            || self.unfinished.contains_key(id)
+            || engine.residents.iter().any(ours)
+    }
+
     /// Every engine, by id.
     pub fn engines(&self) -> impl Iterator<Item = &EngineId> {
         self.engines.keys()
