@@ -3,18 +3,25 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1;
-use kube::{Api, Client};
+use kube::api::GetParams;
+use kube::core::Request;
+use kube::{Client, Resource as _};
 use longshore_types::{Fault, Scope, Secret};
 use tokio::time::timeout;
 
 use super::entry::Values;
 use super::{SecretName, refusal};
+use crate::kube::watch::request;
 
 /// Reads it now. A transient fault means that nothing is known of it; every other one is an answer.
 pub(super) async fn read(client: &Client, secret: &SecretName, bound: Duration) -> Result<Values, Fault> {
     let SecretName { namespace, name } = secret;
-    let api: Api<v1::Secret> = Api::namespaced(client.clone(), namespace.as_str());
-    let error = match timeout(bound, api.get(name)).await {
+    let url = v1::Secret::url_path(&(), Some(namespace.as_str()));
+    let get = async {
+        let get = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+        request::<v1::Secret>(client, get).await
+    };
+    let error = match timeout(bound, get).await {
         Ok(Ok(secret)) => return Ok(values(secret)),
         Ok(Err(error)) => error,
         Err(_) => {
