@@ -1,0 +1,334 @@
+//! For tests: as much of an API server as these writers need, in this process, with faults on demand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::kube::calls::Calls;
+use crate::kube::fence::Fence;
+
+/// One request, as it came.
+#[derive(Clone, Debug)]
+pub(in crate::kube) struct Seen {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub content_type: String,
+    pub body: Value,
+    pub at: Instant,
+}
+
+/// What goes wrong with a request.
+#[derive(Clone, Debug)]
+pub(in crate::kube) enum Trouble {
+    /// It is answered with this code and message, and not done.
+    Answer(u16, &'static str),
+    /// It is answered with a 403 whose cause is this, and not done.
+    Forbidden(&'static str),
+    /// It is not done, and never answered.
+    Hang,
+    /// It is done, and never answered.
+    Lost,
+    /// It is done after this time.
+    Slow(Duration),
+}
+
+type Troubles = Box<dyn FnMut(&Seen) -> Option<Trouble> + Send>;
+
+/// The API server. Clones are one.
+#[derive(Clone)]
+pub(in crate::kube) struct Server(Arc<Mutex<World>>);
+
+struct World {
+    /// By path.
+    objects: BTreeMap<String, Value>,
+    revision: u64,
+    seen: Vec<Seen>,
+    troubles: Troubles,
+    under_way: usize,
+    most_under_way: usize,
+}
+
+impl Server {
+    pub(in crate::kube) fn new() -> Self {
+        Self(Arc::new(Mutex::new(World {
+            objects: BTreeMap::new(),
+            revision: 0,
+            seen: Vec::new(),
+            troubles: Box::new(|_| None),
+            under_way: 0,
+            most_under_way: 0,
+        })))
+    }
+
+    /// Calls to this one, for somebody who may lead for ever.
+    pub(in crate::kube) fn calls(&self) -> Calls {
+        self.calls_within(Fence::open())
+    }
+
+    pub(in crate::kube) fn calls_within(&self, fence: Fence) -> Calls {
+        let router = Router::new().fallback(serve).with_state(self.clone());
+        Calls::new(Client::new(router.into_service::<kube::client::Body>(), "default"), fence)
+    }
+
+    /// From now on this says what goes wrong.
+    pub(in crate::kube) fn trouble(&self, troubles: impl FnMut(&Seen) -> Option<Trouble> + Send + 'static) {
+        self.world(|world| world.troubles = Box::new(troubles));
+    }
+
+    pub(in crate::kube) fn put(&self, path: &str, object: Value) {
+        self.world(|world| world.store(path, object));
+    }
+
+    pub(in crate::kube) fn remove(&self, path: &str) {
+        self.world(|world| world.objects.remove(path));
+    }
+
+    pub(in crate::kube) fn get(&self, path: &str) -> Option<Value> {
+        self.world(|world| world.objects.get(path).cloned())
+    }
+
+    /// Every object below this path.
+    pub(in crate::kube) fn below(&self, path: &str) -> Vec<Value> {
+        self.world(|world| {
+            world.objects.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, object)| object.clone()).collect()
+        })
+    }
+
+    /// Every request since this was last asked.
+    pub(in crate::kube) fn take_seen(&self) -> Vec<Seen> {
+        self.world(|world| std::mem::take(&mut world.seen))
+    }
+
+    /// The same, reads left out.
+    pub(in crate::kube) fn take_writes(&self) -> Vec<Seen> {
+        let mut seen = self.take_seen();
+        seen.retain(|seen| seen.method != "GET");
+        seen
+    }
+
+    /// The most requests that were under way at once.
+    pub(in crate::kube) fn most_under_way(&self) -> usize {
+        self.world(|world| world.most_under_way)
+    }
+
+    fn world<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Counts a request that is under way, also where the client goes away.
+struct UnderWay(Server);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.world(|world| world.under_way -= 1);
+    }
+}
+
+async fn serve(State(server): State<Server>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let seen = Seen {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        content_type: header("content-type"),
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        at: Instant::now(),
+    };
+    let trouble = server.world(|world| {
+        world.under_way += 1;
+        world.most_under_way = world.most_under_way.max(world.under_way);
+        world.seen.push(seen.clone());
+        (world.troubles)(&seen)
+    });
+    let _under_way = UnderWay(server.clone());
+    match trouble {
+        Some(Trouble::Answer(code, message)) => return no(code, message).into_response(),
+        Some(Trouble::Forbidden(cause)) => {
+            let mut status = no(403, "forbidden").1;
+            status["details"] = json!({"causes": [{"reason": cause, "message": cause}]});
+            return Answer(403, status).into_response();
+        }
+        Some(Trouble::Hang) => std::future::pending().await,
+        Some(Trouble::Lost) => {
+            server.world(|world| world.answer(&seen));
+            std::future::pending().await
+        }
+        Some(Trouble::Slow(time)) => sleep(time).await,
+        None => {}
+    }
+    server.world(|world| world.answer(&seen)).into_response()
+}
+
+struct Answer(u16, Value);
+
+impl Answer {
+    fn into_response(self) -> Response {
+        let code = StatusCode::from_u16(self.0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (code, [("content-type", "application/json")], self.1.to_string()).into_response()
+    }
+}
+
+fn no(code: u16, message: &str) -> Answer {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "Because", "code": code
+    });
+    Answer(code, status)
+}
+
+/// What a real one says of a JSON patch whose test fails.
+const REJECTED: &str = "the server rejected our request due to an error in our request";
+
+impl World {
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        let deleting = !object["metadata"]["deletionTimestamp"].is_null();
+        if deleting && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            self.objects.remove(path);
+        } else {
+            self.objects.insert(path.to_owned(), object.clone());
+        }
+        object
+    }
+
+    fn answer(&mut self, seen: &Seen) -> Answer {
+        let (path, status_only) = match seen.path.strip_suffix("/status") {
+            Some(path) => (path, true),
+            None => (seen.path.as_str(), false),
+        };
+        match seen.method.as_str() {
+            "GET" if seen.query.contains("fieldSelector") => self.list(path, &seen.query),
+            "GET" => self.objects.get(path).map_or_else(|| no(404, "not found"), |object| Answer(200, object.clone())),
+            "POST" => self.create(path, seen.body.clone()),
+            "PATCH" => self.patch(path, status_only, seen),
+            "DELETE" => self.delete(path, &seen.body),
+            _ => no(405, "not allowed"),
+        }
+    }
+
+    fn list(&self, path: &str, query: &str) -> Answer {
+        let (_, plural) = path.rsplit_once('/').unwrap_or_default();
+        let (_, name) = query.rsplit_once("metadata.name%3D").unwrap_or_default();
+        let end = format!("/{plural}/{}", name.split('&').next().unwrap_or_default());
+        let items: Vec<_> = self.objects.iter().filter(|(path, _)| path.ends_with(&end)).map(|(_, item)| item).collect();
+        Answer(200, json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
+    }
+
+    fn create(&mut self, path: &str, mut object: Value) -> Answer {
+        let at = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+        if self.objects.contains_key(&at) {
+            return no(409, "already exists");
+        }
+        if let Some(namespace) = path.split('/').skip_while(|part| *part != "namespaces").nth(1) {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.revision));
+        Answer(201, self.store(&at, object))
+    }
+
+    fn patch(&mut self, path: &str, status_only: bool, seen: &Seen) -> Answer {
+        let Some(before) = self.objects.get(path).cloned() else { return no(404, "not found") };
+        let mut after = before.clone();
+        match seen.content_type.as_str() {
+            "application/json-patch+json" => {
+                for operation in seen.body.as_array().into_iter().flatten() {
+                    if operate(&mut after, operation).is_none() {
+                        return no(422, REJECTED);
+                    }
+                }
+            }
+            "application/merge-patch+json" => {
+                let version = &seen.body["metadata"]["resourceVersion"];
+                if !version.is_null() && *version != before["metadata"]["resourceVersion"] {
+                    return no(409, "the object has been modified");
+                }
+                merge(&mut after, &seen.body);
+                if after["metadata"]["uid"] != before["metadata"]["uid"] {
+                    return no(422, "metadata.uid: field is immutable");
+                }
+            }
+            other => panic!("a patch of type {other}"),
+        }
+        if status_only {
+            let status = after["status"].take();
+            after = before;
+            after["status"] = status;
+        } else {
+            after["status"] = before["status"].clone();
+        }
+        Answer(200, self.store(path, after))
+    }
+
+    fn delete(&mut self, path: &str, options: &Value) -> Answer {
+        let Some(object) = self.objects.get(path) else { return no(404, "not found") };
+        for precondition in ["uid", "resourceVersion"] {
+            let wanted = &options["preconditions"][precondition];
+            if !wanted.is_null() && *wanted != object["metadata"][precondition] {
+                return no(409, "precondition failed");
+            }
+        }
+        Answer(200, self.objects.remove(path).unwrap_or_default())
+    }
+}
+
+/// One operation of a JSON patch; none where it fails.
+fn operate(object: &mut Value, operation: &Value) -> Option<()> {
+    let (path, value) = (operation["path"].as_str()?, &operation["value"]);
+    let (parent, last) = path.rsplit_once('/')?;
+    match operation["op"].as_str()? {
+        // To a test of null, what is not there is null: Kubernetes' own reading.
+        "test" => (object.pointer(path).unwrap_or(&Value::Null) == value).then_some(()),
+        "add" => match object.pointer_mut(parent)? {
+            Value::Array(list) if last == "-" => {
+                list.push(value.clone());
+                Some(())
+            }
+            Value::Object(map) => {
+                map.insert(last.to_owned(), value.clone());
+                Some(())
+            }
+            _ => None,
+        },
+        "remove" => match object.pointer_mut(parent)? {
+            Value::Array(list) => {
+                let at: usize = last.parse().ok()?;
+                (at < list.len()).then(|| list.remove(at)).map(drop)
+            }
+            Value::Object(map) => map.remove(last).map(drop),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// RFC 7386.
+fn merge(object: &mut Value, patch: &Value) {
+    let Some(changes) = patch.as_object() else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, change) in changes {
+        if change.is_null() {
+            if let Some(map) = object.as_object_mut() {
+                map.remove(key);
+            }
+        } else {
+            merge(&mut object[key], change);
+        }
+    }
+}
