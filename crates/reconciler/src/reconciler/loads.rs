@@ -53,6 +53,7 @@ impl Reconciler {
         let resident = engine.residents.contains_key(key.name.as_str());
         !held
             && adapter.matching.contains(id)
+            && adapter.assigned.contains(id)
             && !resident
             && !engine.leaving.contains_key(&key.name)
             && !engine.is_loading(key)
