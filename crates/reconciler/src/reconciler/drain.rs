@@ -6,7 +6,6 @@ use std::time::Duration;
 use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Fault, LoadSignals, Root, Timestamp};
 
 use super::{Reconciler, Wake};
-use crate::adapter::Adapter;
 use crate::engine::{Leaving, Step};
 use crate::{Effect, Unload};
 
@@ -98,10 +97,13 @@ impl Reconciler {
         turn
     }
 
-    /// Whether no engine holds the adapter from a root of ours that it should not be held from.
+    /// Whether no engine holds the adapter from a root of ours that it should not be held from, nor may hold it so.
     fn is_all_current(&self, key: &AdapterKey) -> bool {
-        let target = self.adapters.get(key).and_then(Adapter::root);
-        self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
+        let Some(adapter) = self.adapters.get(key) else { return false };
+        let target = adapter.root();
+        let mut matching = adapter.matching.iter().filter_map(|id| self.engines.get(id));
+        matching.all(|engine| engine.known)
+            && self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
     }
 
     /// Whether routers may still send requests there for another object that had the name until now: it withdraws first.
