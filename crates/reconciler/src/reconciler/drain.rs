@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_types::{AdapterKey, AdapterName, Boot, EngineId, Fault, LoadSignals, Root, Timestamp};
 
 use super::{Reconciler, Wake};
+use crate::adapter::Adapter;
 use crate::engine::{Leaving, Step};
 use crate::{Effect, Unload};
 
@@ -97,12 +98,18 @@ impl Reconciler {
         turn
     }
 
+    /// Whether an earlier process may have given the adapter to an engine that has not been asked yet, whether or not it is
+    /// still selected.
+    pub(super) fn may_be_anywhere(&self, adapter: &Adapter) -> bool {
+        let unknown = |id| self.engines.get(id).is_some_and(|engine| !engine.known);
+        adapter.restored && self.engines_of(adapter.spec.key.namespace()).any(unknown)
+    }
+
     /// Whether no engine holds the adapter from a root of ours that it should not be held from, nor may hold it so.
     fn is_all_current(&self, key: &AdapterKey) -> bool {
         let Some(adapter) = self.adapters.get(key) else { return false };
         let target = adapter.root();
-        let mut matching = adapter.matching.iter().filter_map(|id| self.engines.get(id));
-        matching.all(|engine| engine.known)
+        !self.may_be_anywhere(adapter)
             && self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
     }
 
