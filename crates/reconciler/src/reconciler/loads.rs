@@ -219,6 +219,10 @@ impl Reconciler {
             Ok(()) => {
                 self.gained_resident(id, &Arc::from(key.name.as_str()), op.root.clone());
                 self.effects.push(Effect::EngineChanged(id.clone()));
+                // It is ours whatever is wanted by now.
+                if let Some(engine) = self.engines.get_mut(id) {
+                    engine.leftovers.insert((key.name.clone(), op.root.clone()));
+                }
                 let Some(adapter) = self.adapters.get_mut(&key) else { return };
                 adapter.replicas.remove(id);
                 self.log("Successfully loaded adapter on pod", &key, id, None);
