@@ -120,6 +120,10 @@ impl Reconciler {
             return;
         }
         let Some(boot) = engine.boot.clone() else { return };
+        // The next listing has the choice made again.
+        if engine.is_full() {
+            return;
+        }
         let Some(key) = self.next_load(id) else { return };
         let (Some(adapter), Some(engine)) = (self.adapters.get(&key), self.engines.get_mut(id)) else { return };
         let Some(root) = adapter.root().cloned() else { return };
