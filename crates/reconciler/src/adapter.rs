@@ -56,6 +56,8 @@ pub(crate) struct Adapter {
     pub(crate) route: Option<Route>,
     /// Every route that a router may go by: the one that was confirmed last, and those sent out since.
     pub(crate) abroad: BTreeMap<u64, Vec<Endpoint>>,
+    /// Whether an earlier process has had it, and may have given it to engines that have not been asked since.
+    pub(crate) restored: bool,
     /// Whether routers may still go by a route that an earlier process has given them.
     pub(crate) inherited: bool,
     /// The endpoints of the route that was confirmed last.
@@ -151,6 +153,7 @@ impl Adapter {
             needs_placement: true,
             route: None,
             abroad: BTreeMap::new(),
+            restored: false,
             inherited: false,
             published: BTreeSet::new(),
             sequence: 0,

@@ -236,6 +236,13 @@ impl Engine {
         self.seen.boot.as_ref().or(self.boot.as_ref())
     }
 
+    /// Whether it holds as many adapters as it may, whosever they are.
+    pub(crate) fn is_full(&self) -> bool {
+        let suspected = self.suspected.iter().filter(|(name, _)| !self.residents.contains_key(name.as_str())).count();
+        let max = self.seen.max_cpu_loras.and_then(|max| usize::try_from(max).ok());
+        max.is_some_and(|max| self.residents.len() + suspected >= max)
+    }
+
     /// Whether it holds the name from this root, or may yet.
     pub(crate) fn may_hold(&self, name: &AdapterName, root: &Root) -> bool {
         self.residents.get(name.as_str()) == Some(root)

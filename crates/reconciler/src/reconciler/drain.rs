@@ -98,10 +98,19 @@ impl Reconciler {
         turn
     }
 
-    /// Whether no engine holds the adapter from a root of ours that it should not be held from.
+    /// Whether an earlier process may have given the adapter to an engine that has not been asked yet, whether or not it is
+    /// still selected.
+    pub(super) fn may_be_anywhere(&self, adapter: &Adapter) -> bool {
+        let unknown = |id| self.engines.get(id).is_some_and(|engine| !engine.known);
+        adapter.restored && self.engines_of(adapter.spec.key.namespace()).any(unknown)
+    }
+
+    /// Whether no engine holds the adapter from a root of ours that it should not be held from, nor may hold it so.
     fn is_all_current(&self, key: &AdapterKey) -> bool {
-        let target = self.adapters.get(key).and_then(Adapter::root);
-        self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
+        let Some(adapter) = self.adapters.get(key) else { return false };
+        let target = adapter.root();
+        !self.may_be_anywhere(adapter)
+            && self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
     }
 
     /// Whether routers may still send requests there for another object that had the name until now: it withdraws first.

@@ -24,6 +24,8 @@ impl Reconciler {
                     engine.listing.make_void();
                     engine.probing.make_void();
                 }
+                // A life that begins under our eyes begins with nothing.
+                engine.known |= engine.boot.is_none() && engine.seen.boot.is_none() && seen.boot.is_some();
                 engine.seen = seen;
             }
             None => {

@@ -67,7 +67,9 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
-        let first = self.engines.get_mut(id).is_some_and(|engine| !std::mem::replace(&mut engine.known, true));
+        if let Some(engine) = self.engines.get_mut(id) {
+            engine.known = true;
+        }
         if was_away {
             self.end_back_off(id);
         }
@@ -87,17 +89,18 @@ impl Reconciler {
         if news {
             self.effects.push(Effect::EngineChanged(id.clone()));
         }
-        if first {
-            self.choose_again(id);
-        }
+        self.choose_again(id);
         self.clear_suspects(now, id);
         self.settle_unknown_load(now, id);
     }
 
-    /// What an engine holds is known for the first time, and takes slots that had been given away before (I6).
+    /// What an engine turns out to hold may take slots that had been given away before that was known (I6).
     fn choose_again(&mut self, id: &EngineId) {
         let Some(engine) = self.engines.get(id) else { return };
         let Some(max) = engine.seen.max_cpu_loras.and_then(|max| usize::try_from(max).ok()) else { return };
+        if engine.queue.is_empty() && engine.residents.len() <= max {
+            return;
+        }
         let given = |key: &&AdapterKey| {
             let assigned = self.adapters.get(*key).is_some_and(|adapter| adapter.assigned.contains(id));
             assigned && !engine.has_to_do_with(key)

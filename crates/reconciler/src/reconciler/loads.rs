@@ -53,6 +53,7 @@ impl Reconciler {
         let resident = engine.residents.contains_key(key.name.as_str());
         !held
             && adapter.matching.contains(id)
+            && adapter.assigned.contains(id)
             && !resident
             && !engine.leaving.contains_key(&key.name)
             && !engine.is_loading(key)
@@ -119,6 +120,10 @@ impl Reconciler {
             return;
         }
         let Some(boot) = engine.boot.clone() else { return };
+        // The next listing has the choice made again.
+        if engine.is_full() {
+            return;
+        }
         let Some(key) = self.next_load(id) else { return };
         let (Some(adapter), Some(engine)) = (self.adapters.get(&key), self.engines.get_mut(id)) else { return };
         let Some(root) = adapter.root().cloned() else { return };
@@ -218,6 +223,10 @@ impl Reconciler {
             Ok(()) => {
                 self.gained_resident(id, &Arc::from(key.name.as_str()), op.root.clone());
                 self.effects.push(Effect::EngineChanged(id.clone()));
+                // It is ours whatever is wanted by now.
+                if let Some(engine) = self.engines.get_mut(id) {
+                    engine.leftovers.insert((key.name.clone(), op.root.clone()));
+                }
                 let Some(adapter) = self.adapters.get_mut(&key) else { return };
                 adapter.replicas.remove(id);
                 self.log("Successfully loaded adapter on pod", &key, id, None);

@@ -132,7 +132,7 @@ impl Reconciler {
             });
         }
         if let Some(shown) = shown {
-            adapter.inherited = true;
+            (adapter.restored, adapter.inherited) = (true, true);
             adapter.warned = shown.observed_generation.filter(|_| shown.artifact.is_some());
             let since = shown.engines.iter().filter_map(|engine| {
                 let id = EngineId::new(key.namespace().clone(), &engine.pod);

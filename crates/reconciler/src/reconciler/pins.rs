@@ -49,7 +49,10 @@ impl Reconciler {
     pub(super) fn unpin_due(&mut self, now: Timestamp, digest: Digest) {
         let Some(&since) = self.pins.loose.get(&digest) else { return };
         let due = since + self.config.unpin_after;
-        if due <= now {
+        // After a start, an engine that has not been listed yet may hold anything that is in the store.
+        if due <= now && self.engines.values().any(|engine| !engine.known) {
+            self.timers.wake(Wake::Unpin(digest), now + self.config.unpin_after);
+        } else if due <= now {
             self.pins.loose.remove(&digest);
             self.effects.push(Effect::Unpin(digest));
         } else {

@@ -169,6 +169,8 @@ impl Reconciler {
     /// Every engine holds the target: what was served before is history.
     pub(super) fn forget_previous(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get_mut(key) else { return };
+        // Every engine has been asked.
+        adapter.restored = false;
         if adapter.update_failed.is_some() || (adapter.previous.is_none() && adapter.roots().len() < 2) {
             return;
         }

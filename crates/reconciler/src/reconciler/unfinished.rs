@@ -24,7 +24,9 @@ impl Reconciler {
     pub(super) fn note_unfinished(&mut self, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
         let around = adapter.matching.union(&adapter.surplus);
-        let entries: Vec<Unfinished> = around.flat_map(|id| self.left_on(key, id)).collect();
+        let unknown = |id: &&EngineId| adapter.restored && self.engines.get(*id).is_some_and(|engine| !engine.known);
+        let around: BTreeSet<&EngineId> = around.chain(self.engines_of(key.namespace()).filter(unknown)).collect();
+        let entries: Vec<Unfinished> = around.into_iter().flat_map(|id| self.left_on(key, id)).collect();
         if let Some(object) = self.objects.get_mut(&key.object) {
             object.unfinished.extend(entries.iter().cloned());
         }
