@@ -16,3 +16,4 @@ mod urgent;
 mod watch;
 
 pub use fence::Fence;
+pub use lease::{Election, InvalidLeaseTimes, Leadership, LeaseConfig, LeaseTimes, Term, pod_of};
