@@ -19,43 +19,50 @@ use longshore_types::{AdapterName, Namespace, Secret};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::OPENAPI;
 use super::error::ApiError;
+use super::guard::{self, Guard};
 use super::query::{self, AdapterQuery, EngineQuery, Raw};
 use super::store::{FleetStore, Item, Snapshot};
 use super::watch::{Subscription, Update};
-use super::{OPENAPI, guard};
 
 /// How often a silent watch is kept alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The largest demand report: 5,000 adapters at 200 bytes each.
-const BODY_LIMIT: usize = 1 << 20;
+pub(super) const BODY_LIMIT: usize = 1 << 20;
 
 /// What the API answers from.
 #[derive(Clone, Debug)]
 pub struct FleetApi {
     store: Arc<FleetStore>,
     demand: mpsc::Sender<Demand>,
-    token: Option<Secret>,
+    guard: Guard,
 }
 
 impl FleetApi {
     /// The API over `store`. What routers report goes to `demand`; while that is full, they are told 503.
     pub fn new(store: Arc<FleetStore>, demand: mpsc::Sender<Demand>) -> Self {
-        Self { store, demand, token: None }
+        Self { store, demand, guard: Guard::open() }
     }
 
     /// Answers only requests that carry this bearer token. To be used wherever others than this machine can connect.
     #[must_use]
     pub fn with_token(self, token: Secret) -> Self {
-        Self { token: Some(token), ..self }
+        let guard = self.guard.or_token(token);
+        Self { guard, ..self }
     }
 }
 
 /// The routes of the fleet API.
 pub fn router(api: FleetApi) -> Router {
-    let token = api.token.clone();
-    let routes = Router::new()
+    let guard = api.guard.clone();
+    routes(api).layer(middleware::from_fn_with_state(guard, guard::check))
+}
+
+/// The same for whoever has passed a guard already.
+pub(super) fn routes(api: FleetApi) -> Router {
+    Router::new()
         .route("/v1/adapters", get(list_adapters))
         .route("/v1/adapters/{name}", get(get_adapter))
         .route("/v1/adapters/{name}/pods", get(get_pods))
@@ -65,11 +72,7 @@ pub fn router(api: FleetApi) -> Router {
         .route("/openapi.json", get(openapi))
         .fallback(async || ApiError::not_found("no such path; GET /openapi.json lists them"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .with_state(api);
-    match token {
-        Some(token) => routes.layer(middleware::from_fn_with_state(token, guard::bearer)),
-        None => routes,
-    }
+        .with_state(api)
 }
 
 impl FleetApi {
@@ -151,7 +154,7 @@ async fn report_demand(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn openapi(raw: Raw) -> Result<Response, ApiError> {
+pub(super) async fn openapi(raw: Raw) -> Result<Response, ApiError> {
     query::only(raw, [])?;
     Ok(([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response())
 }

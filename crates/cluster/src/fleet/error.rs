@@ -26,6 +26,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "a bearer token is needed: Authorization: Bearer <token>")
     }
 
+    pub(super) fn forbidden(account: &str) -> Self {
+        let message = format!("{account} may not ask: allow it with --fleet-api-account");
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
@@ -44,6 +49,11 @@ impl ApiError {
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message)
+    }
+
+    /// Only a leader knows the fleet, and none can be asked now.
+    pub(super) fn no_leader(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "NoLeader", message)
     }
 }
 
