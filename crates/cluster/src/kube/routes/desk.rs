@@ -156,6 +156,7 @@ impl Desk {
             self.wanted.entry(subject.clone()).or_insert_with(|| Wanted::new(Some(answers::Answers::default())));
         let Some(answers) = &mut wanted.answers else { return };
         if answers.owe(route.sequence) {
+            let another_life = wanted.owner.as_ref() != Some(&uid);
             wanted.owner = Some(uid);
             wanted.port = port_for(&route.endpoints, wanted.port);
             wanted.endpoints = route.endpoints;
@@ -163,7 +164,7 @@ impl Desk {
             wanted.dirty = true;
             // A Service comes with the first endpoint, and stays when there is none for a while.
             if wanted.port.is_some() {
-                self.want_service(&route.adapter);
+                self.want_service(&route.adapter, another_life);
             }
         }
         self.review(now, &subject);

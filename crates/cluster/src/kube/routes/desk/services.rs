@@ -84,10 +84,14 @@ impl Desk {
         }
     }
 
-    pub(super) fn want_service(&mut self, key: &AdapterKey) {
+    /// The adapter has, or had, an endpoint. `another_life`: its object is not the one that it was.
+    pub(super) fn want_service(&mut self, key: &AdapterKey, another_life: bool) {
         if is_dns_1035_label(key.name.as_str()) {
             let lane = self.services.entry(Id::service(key)).or_default();
             lane.wanter = Some(key.clone());
+            if another_life {
+                lane.ours = None;
+            }
             lane.leaving.take_if(|object| *object == key.object);
         }
     }
@@ -102,6 +106,7 @@ impl Desk {
         if let Some(lane) = self.services.get_mut(&id) {
             lane.wanter.take_if(|wanter| wanter == key);
             lane.look &= lane.lane.is_under_way();
+            lane.ours = None;
             lane.leaving = Some(key.object.clone());
             self.consider_service(now, &id);
         }
