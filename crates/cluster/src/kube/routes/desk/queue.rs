@@ -1,0 +1,99 @@
+//! What goes before what, and when.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::time::Instant;
+
+use super::LaneId;
+
+/// How many calls may be on their way. The API server shares a few tens of seats among all of a priority level's clients;
+/// a write takes it about 3 ms, so this many make 5,000 a second, which is more than it does.
+pub(super) const IN_FLIGHT: usize = 16;
+
+/// Withdrawals go before additions, since requests fail where one is late; Services come last, since routers do not read
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    Withdrawal,
+    Addition,
+    Service,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: [VecDeque<LaneId>; 3],
+    queued: BTreeMap<LaneId, Class>,
+    timers: BTreeSet<(Instant, LaneId)>,
+    set: BTreeMap<LaneId, Instant>,
+    in_flight: usize,
+}
+
+impl Queue {
+    /// It is due. Of two classes for one lane the more urgent counts.
+    pub(super) fn push(&mut self, lane: &LaneId, class: Class) {
+        self.forget_timer(lane);
+        if self.queued.get(lane).is_none_or(|before| class < *before) {
+            self.queued.insert(lane.clone(), class);
+            self.waiting[class as usize].push_back(lane.clone());
+        }
+    }
+
+    /// It is due then.
+    pub(super) fn at(&mut self, time: Instant, lane: &LaneId) {
+        self.forget_timer(lane);
+        self.set.insert(lane.clone(), time);
+        self.timers.insert((time, lane.clone()));
+    }
+
+    pub(super) fn is_queued(&self, lane: &LaneId) -> bool {
+        self.queued.contains_key(lane)
+    }
+
+    fn forget_timer(&mut self, lane: &LaneId) {
+        if let Some(time) = self.set.remove(lane) {
+            self.timers.remove(&(time, lane.clone()));
+        }
+    }
+
+    /// The next one, where there is room.
+    pub(super) fn pop(&mut self) -> Option<LaneId> {
+        if self.in_flight >= IN_FLIGHT {
+            return None;
+        }
+        for class in [Class::Withdrawal, Class::Addition, Class::Service] {
+            while let Some(lane) = self.waiting[class as usize].pop_front() {
+                // It may have been put into a more urgent class since.
+                if self.queued.get(&lane) == Some(&class) {
+                    self.queued.remove(&lane);
+                    return Some(lane);
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn began(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(super) fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Those whose time has come.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<LaneId> {
+        let mut due = Vec::new();
+        while let Some((time, _)) = self.timers.first()
+            && *time <= now
+            && let Some((_, lane)) = self.timers.pop_first()
+        {
+            self.set.remove(&lane);
+            due.push(lane);
+        }
+        due
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+}
