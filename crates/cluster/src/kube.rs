@@ -40,12 +40,13 @@ use longshore_types::Namespace;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::brain::Brain;
 use crate::clock::Clock;
 use crate::fleet::FleetStore;
 use actor::{Actor, Input, Shared};
-use calls::Calls;
+use calls::{BOUND, Calls};
 use connect::{Connect, ConnectPods};
 use events::Events;
 use health::{Health, Parts};
@@ -63,7 +64,7 @@ pub use client::{Cluster, NoCluster, RateLimit};
 pub use connect::EngineKeySecret;
 pub use fence::Fence;
 pub use health::Heartbeat;
-pub use lease::{Election, InvalidLeaseTimes, LeaseConfig, LeaseTimes, Leadership, Term, pod_of};
+pub use lease::{Election, InvalidLeaseTimes, Leadership, LeaseConfig, LeaseTimes, Term, pod_of};
 
 /// Reports of routers that wait to be taken in.
 const REPORTS: usize = 64;
@@ -111,7 +112,7 @@ pub struct Driver {
     actor: tokio::task::JoinHandle<()>,
     parts: Parts,
     /// Watches, and what goes on beside the actor. Dropping it stops all of it.
-    _beside: JoinSet<()>,
+    beside: JoinSet<()>,
 }
 
 impl Driver {
@@ -195,12 +196,15 @@ impl Driver {
             if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
         let (slices, services) = (FirstLists::of(scopes.len()), FirstLists::of(scopes.len()));
         for (number, scope) in scopes.iter().enumerate() {
-            Watches { client: &client, scope: scope.as_ref(), number, health: &health, slices: &slices, services: &services }.begin(
-                &mut beside,
-                &shared.routes,
-                &inbox,
-                policy.clone(),
-            );
+            Watches {
+                client: &client,
+                scope: scope.as_ref(),
+                number,
+                health: &health,
+                slices: &slices,
+                services: &services,
+            }
+            .begin(&mut beside, &shared.routes, &inbox, policy.clone());
         }
         let parts = Parts {
             health: health.clone(),
@@ -210,7 +214,7 @@ impl Driver {
             events: shared.events.clone(),
         };
         let actor = Actor::new(brain, shared, inputs, demand, scopes.len());
-        Self { inbox, actor: tokio::spawn(actor.run()), parts, _beside: beside }
+        Self { inbox, actor: tokio::spawn(actor.run()), parts, beside }
     }
 
     /// Comes back when the driver has ended, which before [`Self::stop`] only a bug can make it do.
@@ -238,6 +242,12 @@ impl Driver {
     pub async fn stop(mut self) {
         let _ = self.inbox.send(Input::Stop);
         self.ended().await;
+        let Self { parts, mut beside, .. } = self;
+        beside.shutdown().await;
+        // Nothing may be on its way any more when another takes over.
+        if let Ok(routes) = Arc::try_unwrap(parts.routes) {
+            let _ = timeout(BOUND, routes.stop()).await;
+        }
     }
 }
 
@@ -361,7 +371,7 @@ impl Watches<'_> {
         selection: Selection,
         kind: &str,
         trim: impl Fn(K) -> Result<T, String> + Send + Sync + 'static,
-        send: impl FnMut(Change<T>) + Send + 'static,
+        send: impl FnMut(Change<T>) + Send + Sync + 'static,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>

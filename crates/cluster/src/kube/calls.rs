@@ -96,10 +96,6 @@ impl Calls {
         self.client.clone()
     }
 
-    pub(super) fn fence(&self) -> &Fence {
-        &self.fence
-    }
-
     /// Makes one call, within its bound.
     pub(super) async fn once<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
         if !self.fence.allows(REACH) {

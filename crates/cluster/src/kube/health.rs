@@ -80,7 +80,10 @@ impl Parts {
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("health", &self.health).field("heartbeat", &self.heartbeat).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("health", &self.health)
+            .field("heartbeat", &self.heartbeat)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,8 +61,13 @@ impl Objects {
     /// what a watch has shown of its finalizers; where that is up to date one call is enough, and none where ours is
     /// among them. One that is gone or being deleted is left as it is. Never at once with `release` of the same object.
     pub(super) async fn hold(&self, key: &ObjectKey, uid: &str, shown: &[String]) -> Result<(), CallError> {
-        self.finalize(key, uid, shown, |shown| if shown.deleting { None } else { finalizer::add(uid, &shown.finalizers) })
-            .await
+        self.finalize(
+            key,
+            uid,
+            shown,
+            |shown| if shown.deleting { None } else { finalizer::add(uid, &shown.finalizers) },
+        )
+        .await
     }
 
     /// Lets the object with this uid go: our finalizer is off it, whoever put it there. `shown` as for [`Self::hold`].

@@ -1,5 +1,4 @@
 //! What a pod says of the engine in it. Pure.
-#![allow(dead_code, reason = "wired next")]
 
 mod engine;
 mod env;

@@ -2,7 +2,7 @@
 
 use longshore_api::spec::AdapterSpec;
 use longshore_reconciler::Resolved;
-use longshore_types::{Fault, Root, Scope, Scheme};
+use longshore_types::{Fault, Root, Scheme, Scope};
 
 /// The engine fetches the files by itself.
 pub(super) const ENGINE_DOWNLOADS: &str = "EngineDownloads";

@@ -1,5 +1,4 @@
 //! Secrets, read by name.
-#![allow(dead_code, reason = "wired next")]
 
 mod entry;
 mod read;

@@ -3,7 +3,6 @@
 //! This is a loop of its own and not kube's `watcher`, because of what that leaves out: a bound on lists and on the
 //! beginning of a watch, without which one call that hangs stops it for ever; the bookmarks, which tell whether a silent
 //! connection is alive; and what went while nobody looked.
-#![allow(dead_code, reason = "wired next")]
 
 mod backoff;
 mod health;
@@ -24,7 +23,6 @@ use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-#[allow(unused_imports, reason = "wired next")]
 pub(super) use health::{Failing, Trouble, WatchHealth, WatchState};
 
 use backoff::Backoff;

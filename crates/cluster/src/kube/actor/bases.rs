@@ -24,7 +24,10 @@ impl Bases {
             let base = BaseModel::new(engine.base_model.as_deref()?).ok()?;
             let boot = Boot::new(engine.boot.as_deref()?);
             let base_model = Some(base.clone());
-            Some(((id.namespace.clone(), base), Endpoint { engine: id.clone(), boot, kind, address, digest: None, base_model }))
+            Some((
+                (id.namespace.clone(), base),
+                Endpoint { engine: id.clone(), boot, kind, address, digest: None, base_model },
+            ))
         });
         let before = self.of.get(id).cloned();
         if let Some(before) = before.filter(|before| place.as_ref().is_none_or(|(key, _)| key != before)) {

@@ -96,7 +96,11 @@ impl<B: Brain> Actor<B> {
                 self.look_at_pod(&id);
             }
             Change::Broken { namespace, name, error } => {
-                tracing::warn!(pod = format!("{namespace}/{name}"), error, "a pod cannot be read, and is left as it was");
+                tracing::warn!(
+                    pod = format!("{namespace}/{name}"),
+                    error,
+                    "a pod cannot be read, and is left as it was"
+                );
             }
             Change::Gone { namespace, name, uid } => {
                 let Ok(namespace) = Namespace::new(&namespace) else { return };

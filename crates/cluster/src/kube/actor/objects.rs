@@ -248,7 +248,8 @@ impl<B: Brain> Actor<B> {
         object.told = false;
         let (uid, shown, gone) = (object.facts.uid.clone(), object.facts.finalizers.clone(), object.gone);
         self.shared.statuses.forget(&key);
-        let (writes, notes, inbox) = (self.shared.objects.clone(), self.shared.notes.clone(), self.shared.inbox.clone());
+        let (writes, notes, inbox) =
+            (self.shared.objects.clone(), self.shared.notes.clone(), self.shared.inbox.clone());
         let now = self.now();
         self.tasks.spawn(async move {
             let entries: Vec<_> = unfinished.into_iter().map(entry).collect();
@@ -330,9 +331,8 @@ impl<B: Brain> Actor<B> {
 
     /// What is refused may be fine with another value of a Secret that it uses.
     pub(super) fn secret_changed(&mut self, namespace: &Namespace, name: &str) {
-        let uses = |object: &Object| {
-            object.told && object.facts.lowered.iter().flatten().any(|spec| spec.uses_secret(name))
-        };
+        let uses =
+            |object: &Object| object.told && object.facts.lowered.iter().flatten().any(|spec| spec.uses_secret(name));
         let affected: BTreeSet<_> = self
             .objects
             .all

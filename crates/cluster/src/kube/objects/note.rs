@@ -99,11 +99,7 @@ impl Notes {
     }
 
     /// Takes these off the note. The last one takes the ConfigMap away.
-    pub(in crate::kube) async fn remove(
-        &self,
-        namespace: &Namespace,
-        entries: &[NoteEntry],
-    ) -> Result<(), CallError> {
+    pub(in crate::kube) async fn remove(&self, namespace: &Namespace, entries: &[NoteEntry]) -> Result<(), CallError> {
         self.change(namespace, entries.iter().cloned().map(Change::Remove).collect()).await
     }
 

@@ -222,7 +222,8 @@ impl World {
         let (_, plural) = path.rsplit_once('/').unwrap_or_default();
         let (_, name) = query.rsplit_once("metadata.name%3D").unwrap_or_default();
         let end = format!("/{plural}/{}", name.split('&').next().unwrap_or_default());
-        let items: Vec<_> = self.objects.iter().filter(|(path, _)| path.ends_with(&end)).map(|(_, item)| item).collect();
+        let items: Vec<_> =
+            self.objects.iter().filter(|(path, _)| path.ends_with(&end)).map(|(_, item)| item).collect();
         Answer(200, json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
     }
 
