@@ -53,8 +53,8 @@ pub(super) enum SliceCall {
     Look,
     /// Write it; onto the life of it with this uid where one is there.
     Apply { slice: Slice, uid: Option<Arc<str>> },
-    /// Take these labels and annotations off.
-    Strip { keys: Vec<&'static str>, uid: Arc<str> },
+    /// Take these labels and annotations off, if it is in this version still.
+    Strip { keys: Vec<&'static str>, uid: Arc<str>, version: Arc<str> },
     /// Delete this life of it.
     Delete { uid: Arc<str> },
 }
@@ -67,8 +67,8 @@ pub(super) enum ServiceCall {
     Create(ServiceWanted),
     /// Write our fields. `adopt`: AIBrix's controller made it, and its slice goes first.
     Apply { wanted: ServiceWanted, uid: Arc<str>, adopt: bool },
-    /// Take others' fields out. `adopt` as above.
-    Strip { wanted: ServiceWanted, uid: Arc<str>, adopt: bool },
+    /// Take others' fields out, if it is in this version still. `adopt` as above.
+    Strip { wanted: ServiceWanted, uid: Arc<str>, version: Arc<str>, adopt: bool },
     /// Delete this life of it.
     Delete { uid: Arc<str> },
 }

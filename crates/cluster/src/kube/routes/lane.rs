@@ -194,9 +194,10 @@ impl<S: Shown, W: Clone + PartialEq> Lane<S, W> {
         self.written.as_ref().is_some_and(|written| written.what == *what) && self.last_on_this(what).is_none()
     }
 
-    /// A call is begun.
+    /// A call is begun. One that strips is made on exactly the version that is known, so what was tried on that counts on.
     pub(super) fn begin(&mut self, now: Instant, what: Option<W>, step: Step) {
-        let mut steps = what.as_ref().and_then(|what| self.last_on_this(what)).unwrap_or_default();
+        let before = what.as_ref().and_then(|what| self.last_on_this(what)).filter(|_| step == Step::Strip);
+        let mut steps = before.unwrap_or_default();
         if let Some(what) = &what {
             if self.begun.is_none_or(|begun| begun + CALM < now) || !self.is_repair(what) {
                 self.repairs.reset();

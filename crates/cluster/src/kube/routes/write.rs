@@ -41,7 +41,9 @@ async fn write_slice(on: &On<'_, EndpointSlice>, call: SliceCall) -> Result<Done
             let forced = uid.is_some();
             on.settle(on.apply(&slice.render(uid.as_deref()), forced).await, forced).await?
         }
-        SliceCall::Strip { keys, uid } => on.settle(on.merge(&strip(&keys, &uid)).await, true).await?,
+        SliceCall::Strip { keys, uid, version } => {
+            on.settle(on.merge(&strip(&keys, &uid, &version)).await, true).await?
+        }
         SliceCall::Delete { uid } => on.delete(&uid).await?,
     };
     Ok(done.and_then(SliceSeen::of))
@@ -57,11 +59,11 @@ async fn write_service(on: &On<'_, Service>, call: ServiceCall) -> Result<Done<S
             }
             on.settle(on.apply(&wanted.render(Some(&uid)), true).await, true).await?
         }
-        ServiceCall::Strip { wanted, uid, adopt } => {
+        ServiceCall::Strip { wanted, uid, version, adopt } => {
             if adopt {
                 remove_former_slice(on, &wanted).await?;
             }
-            on.settle(on.merge(&wanted.render_strip(&uid)).await, true).await?
+            on.settle(on.merge(&wanted.render_strip(&uid, &version)).await, true).await?
         }
         ServiceCall::Delete { uid } => on.delete(&uid).await?,
     };
@@ -83,13 +85,13 @@ async fn remove_former_slice(on: &On<'_, Service>, wanted: &ServiceWanted) -> Re
 }
 
 /// A merge patch that takes out labels and annotations of ours.
-fn strip(keys: &[&str], uid: &str) -> Value {
+fn strip(keys: &[&str], uid: &str, version: &str) -> Value {
     let nulls = |annotations: bool| -> Map<String, Value> {
         let is_annotation = |key: &str| [SLICE_ADAPTER, SLICE_BASE_MODEL, SLICE_DIGEST].contains(&key);
         let keys = keys.iter().filter(|key| is_annotation(key) == annotations);
         keys.map(|key| ((*key).to_owned(), Value::Null)).collect()
     };
-    json!({"metadata": {"uid": uid, "labels": nulls(false), "annotations": nulls(true)}})
+    json!({"metadata": {"uid": uid, "resourceVersion": version, "labels": nulls(false), "annotations": nulls(true)}})
 }
 
 /// One object, to be read and written.

@@ -78,8 +78,8 @@ impl ServiceWanted {
 
     /// A merge patch that takes out what applying leaves: a selector, and ports of others. Ports are told apart by their
     /// number, so a changed one is always such a case.
-    pub(in crate::kube) fn render_strip(&self, uid: &str) -> Value {
-        json!({"metadata": {"uid": uid}, "spec": {"selector": null, "ports": [self.render_port()]}})
+    pub(in crate::kube) fn render_strip(&self, uid: &str, version: &str) -> Value {
+        json!({"metadata": {"uid": uid, "resourceVersion": version}, "spec": {"selector": null, "ports": [self.render_port()]}})
     }
 
     fn render_port(&self) -> ServicePort {

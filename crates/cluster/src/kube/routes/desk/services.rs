@@ -253,7 +253,7 @@ impl Desk {
         if lane.lane.is_under_way() || lane.lane.earliest(now, what.as_ref(), spacing) > now {
             return None;
         }
-        let seen = lane.lane.seen().map(|seen| (seen.uid.clone(), !seen.written));
+        let seen = lane.lane.seen().map(|seen| (seen.uid.clone(), seen.version.clone(), !seen.written));
         let lane = &mut self.services.get_mut(id)?.lane;
         match (need, seen) {
             (Need::Look, _) => {
@@ -264,16 +264,16 @@ impl Desk {
                 lane.begin(now, Some(wanted.clone()), Step::Apply);
                 Some(ServiceCall::Create(wanted))
             }
-            (Need::Delete, Some((uid, _))) => {
+            (Need::Delete, Some((uid, ..))) => {
                 lane.begin(now, None, Step::Other);
                 lane.deletes();
                 Some(ServiceCall::Delete { uid })
             }
-            (Need::Fix(Fix::Strip, wanted), Some((uid, adopt))) => {
+            (Need::Fix(Fix::Strip, wanted), Some((uid, version, adopt))) => {
                 lane.begin(now, Some(wanted.clone()), Step::Strip);
-                Some(ServiceCall::Strip { wanted, uid, adopt })
+                Some(ServiceCall::Strip { wanted, uid, version, adopt })
             }
-            (Need::Fix(_, wanted), Some((uid, adopt))) => {
+            (Need::Fix(_, wanted), Some((uid, _, adopt))) => {
                 lane.begin(now, Some(wanted.clone()), Step::Apply);
                 Some(ServiceCall::Apply { wanted, uid, adopt })
             }

@@ -309,26 +309,26 @@ impl Desk {
         if lane.lane.is_under_way() || lane.earliest(now, class) > now {
             return None;
         }
-        let uid = lane.lane.seen().map(|seen| seen.uid.clone());
+        let (uid, version) = lane.lane.seen().map(|seen| (seen.uid.clone(), seen.version.clone())).unzip();
         let wanted = lane.wanted.clone();
-        match (need, wanted, uid) {
+        match (need, wanted, uid, version) {
             (Need::Look, ..) => {
                 lane.lane.begin(now, None, Step::Other);
                 Some(SliceCall::Look)
             }
-            (Need::Delete, _, Some(uid)) => {
+            (Need::Delete, _, Some(uid), _) => {
                 lane.lane.begin(now, None, Step::Other);
                 lane.lane.deletes();
                 Some(SliceCall::Delete { uid })
             }
-            (Need::Apply, Some(slice), uid) => {
+            (Need::Apply, Some(slice), uid, _) => {
                 lane.lane.begin(now, Some(slice.clone()), Step::Apply);
                 Some(SliceCall::Apply { slice, uid })
             }
-            (Need::Strip, Some(slice), Some(uid)) => {
+            (Need::Strip, Some(slice), Some(uid), Some(version)) => {
                 let keys = lane.lane.seen().map(|seen| seen.surplus(&slice)).unwrap_or_default();
                 lane.lane.begin(now, Some(slice), Step::Strip);
-                Some(SliceCall::Strip { keys, uid })
+                Some(SliceCall::Strip { keys, uid, version })
             }
             // What is to be deleted or stripped is there, what is to be written is wanted.
             (Need::Delete | Need::Strip | Need::Apply, ..) => None,

@@ -107,7 +107,7 @@ async fn a_minute_without_the_api_server_loses_nothing_and_ends_without_a_storm(
         world.routes.publish(route(&format!("a-{number}"), 1, [1, 2]));
     }
     world.run(SECOND).await;
-    (world.answers(), world.calls());
+    world.forget();
     world.server.judge(|_| Fate::Hangs);
     for number in 0..100 {
         world.routes.publish(route(&format!("a-{number}"), 2, [2]));
@@ -148,7 +148,7 @@ async fn a_process_that_leads_no_more_writes_nothing_and_says_so() {
     let mut world = World::listed().await;
     world.routes.publish(route("sql", 1, [1]));
     world.run(SECOND).await;
-    (world.answers(), world.calls());
+    world.forget();
     world.fence.close();
     world.routes.publish(route("sql", 2, [1, 2]));
     world.routes.base(base([1]));

@@ -162,6 +162,10 @@ impl Store {
         if let Some(error) = self.other_life(key, patch["metadata"]["uid"].as_str()) {
             return error;
         }
+        let version = patch["metadata"]["resourceVersion"].as_str();
+        if version.is_some_and(|version| version != object.version.to_string()) {
+            return status(409, "Conflict", "the object has been modified");
+        }
         let before = object.json(key);
         let mut after = before.clone();
         merge(&mut after, patch);

@@ -11,7 +11,7 @@ async fn published() -> (World, Key) {
     let mut world = World::listed().await;
     world.routes.publish(route("sql", 1, [1, 2]));
     world.run(SECOND).await;
-    (world.answers(), world.writes(), world.calls());
+    world.forget();
     let slice = world.keys("endpointslices").remove(0);
     (world, slice)
 }

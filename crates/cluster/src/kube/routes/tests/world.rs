@@ -268,6 +268,13 @@ impl World {
         std::mem::take(&mut self.answers.lock().unwrap())
     }
 
+    /// Forgets what was said, written and called so far.
+    pub(super) fn forget(&self) {
+        self.answers();
+        self.writes();
+        self.calls();
+    }
+
     /// The writes since the last time.
     pub(super) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.server.store.lock().unwrap().writes)
@@ -333,7 +340,7 @@ pub(super) fn endpoint(number: u8) -> Endpoint {
     let ip = IpAddr::from([10, 244, 0, number]);
     let mut address = Address::new(ip.to_string(), 8000);
     address.node = Some(format!("node-{}", number % 3).into());
-    address.zone = (number % 3 != 0).then(|| format!("zone-{}", number % 3).into());
+    address.zone = (!number.is_multiple_of(3)).then(|| format!("zone-{}", number % 3).into());
     Endpoint {
         engine: EngineId::new(Namespace::default_namespace(), format!("pod-{number}")),
         boot: Boot::new("boot"),
