@@ -59,8 +59,7 @@ impl Events {
     /// Writes events from now on, with `calls`, behind `routes` and `statuses`. `instance` is the name of this process's
     /// pod.
     pub(super) fn start(calls: Calls, routes: Urgent, statuses: Pending, instance: &str) -> Self {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), news: Notify::new(), counts: Counts::default() });
+        let shared = Arc::new(Shared { state: Mutex::default(), news: Notify::new(), counts: Counts::default() });
         let worker = Worker {
             shared: shared.clone(),
             calls,

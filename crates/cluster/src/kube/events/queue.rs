@@ -71,7 +71,9 @@ pub(super) enum Ended {
     /// The event of the series is gone.
     SeriesGone,
     /// It may go through later. `silent`: nobody answered.
-    Failed { silent: bool },
+    Failed {
+        silent: bool,
+    },
     /// It never will.
     Refused,
 }

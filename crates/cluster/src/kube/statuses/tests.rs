@@ -151,7 +151,9 @@ async fn what_may_pass_is_tried_again_in_order_and_delays_no_other_object() {
         Trouble::Hang,
         Trouble::Lost,
     ];
-    scene.server.trouble(move |seen| (seen.method == "PATCH" && seen.path.contains("sick")).then(|| left.pop()).flatten());
+    scene
+        .server
+        .trouble(move |seen| (seen.method == "PATCH" && seen.path.contains("sick")).then(|| left.pop()).flatten());
     let start = Instant::now();
     for (sequence, step) in (1..).zip([Phase::Pending, Phase::Scheduled]) {
         scene.write(phase("sick", sequence, step));
@@ -283,7 +285,9 @@ async fn writes_are_counted_by_their_outcome() {
     scene.statuses.counts().register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    for line in ["status_writes_total{outcome=\"Shown\"} 1", "status_writes_total{outcome=\"Gone\"} 1", "status_waiting 0"] {
+    for line in
+        ["status_writes_total{outcome=\"Shown\"} 1", "status_writes_total{outcome=\"Gone\"} 1", "status_waiting 0"]
+    {
         assert!(text.contains(line), "{line} in {text}");
     }
 }

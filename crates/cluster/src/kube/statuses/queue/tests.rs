@@ -39,7 +39,8 @@ fn drain(queue: &mut Queue, now: Instant) -> Vec<(String, Phase, i32)> {
 #[test]
 fn every_phase_is_written_in_order_and_one_at_a_time() {
     let (mut queue, now) = (Queue::default(), Instant::now());
-    for (sequence, step) in (1..).zip([Phase::Pending, Phase::Scheduled, Phase::Loading, Phase::Bound, Phase::Running]) {
+    for (sequence, step) in (1..).zip([Phase::Pending, Phase::Scheduled, Phase::Loading, Phase::Bound, Phase::Running])
+    {
         queue.push(phase("sql", sequence, step), "u".into());
     }
     let first = queue.pop(now, 8).unwrap();
