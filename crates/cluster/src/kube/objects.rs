@@ -15,6 +15,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Patch;
 use longshore_types::{ObjectKey, Timestamp};
 use serde_json::Value;
@@ -96,7 +97,7 @@ impl Objects {
             };
             // Of another object of this name the API server says 422: its uid cannot be changed.
             let error = match refused_with(&error, &[422]) {
-                true => match access::look(&self.calls, key, uid).await {
+                true => match self.look(key, uid).await {
                     Ok(None) => return Ok(()),
                     Ok(Some(_)) => return Err(error),
                     Err(error) => error,
@@ -126,7 +127,7 @@ impl Objects {
             };
             if refused_with(&error, &[409, 422]) {
                 // A test has failed: somebody was faster, or another object has the name now.
-                let now = match access::look(&self.calls, key, uid).await {
+                let now = match self.look(key, uid).await {
                     Ok(None) => return Ok(()),
                     Ok(Some(meta)) => Shown {
                         deleting: meta.deletion_timestamp.is_some(),
@@ -149,6 +150,11 @@ impl Objects {
             }
             pause(&mut backoff, error).await?;
         }
+    }
+
+    async fn look(&self, key: &ObjectKey, uid: &str) -> Result<Option<ObjectMeta>, CallError> {
+        let _permit = self.room.acquire().await;
+        access::look(&self.calls, key, uid).await
     }
 
     async fn patch<P>(&self, key: &ObjectKey, patch: &Patch<P>) -> Result<(), CallError>

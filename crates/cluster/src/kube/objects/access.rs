@@ -31,6 +31,9 @@ pub(in crate::kube) fn json_patch(operations: Value) -> Patch<()> {
 /// What the API server has of the object now; none where it is gone, or another one has its name.
 pub(in crate::kube) async fn look(calls: &Calls, key: &ObjectKey, uid: &str) -> Result<Option<ObjectMeta>, CallError> {
     let api = api(calls, key);
-    let seen = calls.once(api.get_metadata_opt(key.name.as_str())).await?;
-    Ok(seen.map(|seen| seen.metadata).filter(|meta| meta.uid.as_deref() == Some(uid)))
+    match calls.once(api.get_metadata(key.name.as_str())).await {
+        Ok(seen) => Ok(Some(seen.metadata).filter(|meta| meta.uid.as_deref() == Some(uid))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }

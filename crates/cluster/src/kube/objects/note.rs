@@ -176,7 +176,11 @@ impl Notes {
 
     async fn get(&self, namespace: &Namespace) -> Result<Option<ConfigMap>, CallError> {
         let api: Api<ConfigMap> = Api::namespaced(self.calls.client(), namespace.as_str());
-        self.calls.once(api.get_opt(UNFINISHED)).await
+        match self.calls.once(api.get(UNFINISHED)).await {
+            Ok(note) => Ok(Some(note)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads until it is answered.
@@ -240,3 +244,6 @@ fn read(note: &ConfigMap) -> Vec<NoteEntry> {
     }
     read.into_iter().flatten().map(|noted| noted.entry).collect()
 }
+
+#[cfg(test)]
+mod tests;

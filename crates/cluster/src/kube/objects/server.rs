@@ -39,6 +39,8 @@ pub(in crate::kube) enum Trouble {
     Lost,
     /// It is done after this time.
     Slow(Duration),
+    /// Just before it, somebody else does this to the object at this path.
+    Before(&'static str, Value),
 }
 
 type Troubles = Box<dyn FnMut(&Seen) -> Option<Trouble> + Send>;
@@ -166,6 +168,10 @@ async fn serve(State(server): State<Server>, request: Request<Body>) -> Response
             std::future::pending().await
         }
         Some(Trouble::Slow(time)) => sleep(time).await,
+        Some(Trouble::Before(path, operations)) => server.world(|world| {
+            let other = Seen { content_type: JSON_PATCH.to_owned(), body: operations, ..seen.clone() };
+            world.patch(path, false, &other);
+        }),
         None => {}
     }
     server.world(|world| world.answer(&seen)).into_response()
@@ -181,12 +187,21 @@ impl Answer {
 }
 
 fn no(code: u16, message: &str) -> Answer {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "Because", "code": code
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code
     });
     Answer(code, status)
 }
 
+const JSON_PATCH: &str = "application/json-patch+json";
 /// What a real one says of a JSON patch whose test fails.
 const REJECTED: &str = "the server rejected our request due to an error in our request";
 
@@ -243,7 +258,7 @@ impl World {
         let Some(before) = self.objects.get(path).cloned() else { return no(404, "not found") };
         let mut after = before.clone();
         match seen.content_type.as_str() {
-            "application/json-patch+json" => {
+            JSON_PATCH => {
                 for operation in seen.body.as_array().into_iter().flatten() {
                     if operate(&mut after, operation).is_none() {
                         return no(422, REJECTED);
