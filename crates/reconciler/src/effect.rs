@@ -31,7 +31,9 @@ pub enum Effect {
     Load(Load),
     /// Unload. Answered by `Fact::Unloaded`. Never at once with a load of the same name (I3).
     Unload(Unload),
-    /// Give routers exactly these endpoints for the adapter. Answered by `Fact::Published`. A later one replaces it.
+    /// Give routers exactly these endpoints for the adapter. Answered by `Fact::Published`. A later one replaces it. One
+    /// without endpoints withdraws: nothing is to be created for it, and nothing said of what would stand in the way. After
+    /// a start it is sent for every object that shows a status, since nobody tells which routes the process before has left.
     Publish(Route),
     /// The adapter is declared no more: routers forget it. Not answered.
     Retract(AdapterKey),

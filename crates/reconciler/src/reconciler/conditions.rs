@@ -131,12 +131,17 @@ impl<'a> Picture<'a> {
     }
 
     fn artifact(&self) -> Option<ArtifactStatus> {
-        let resolved = &self.adapter.target.as_ref()?.resolved;
+        let roots = self.adapter.roots().iter().map(ToString::to_string).collect();
+        let Some(target) = &self.adapter.target else {
+            // What engines hold from a time before is ours whether or not the source can be asked now.
+            return Some(ArtifactStatus { roots, ..ArtifactStatus::default() }).filter(|known| !known.roots.is_empty());
+        };
+        let resolved = &target.resolved;
         Some(ArtifactStatus {
             digest: resolved.digest().map(|digest| digest.to_string()),
             bytes: resolved.bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             rank: resolved.rank.map(|rank| i32::try_from(rank).unwrap_or(i32::MAX)),
-            roots: self.adapter.roots().iter().map(ToString::to_string).collect(),
+            roots,
         })
     }
 

@@ -140,7 +140,9 @@ impl Reconciler {
             });
             adapter.shown = since.collect();
         }
-        adapter.aibrix = shown.into_iter().flat_map(|shown| shown.instances.iter().cloned()).collect();
+        // AIBrix tells no generation; what we have shown ourselves records every root.
+        let theirs = shown.filter(|shown| shown.observed_generation.is_none());
+        adapter.aibrix = theirs.into_iter().flat_map(|shown| shown.instances.iter().cloned()).collect();
         if let Some(previous) = &adapter.previous {
             self.pin(&previous.root, Holder::Adapter(key.clone()));
         }

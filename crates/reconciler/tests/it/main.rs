@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod adapters;
+mod cluster;
 mod engines;
 mod faults;
 mod random;

@@ -111,10 +111,11 @@ impl World {
     fn publish(&mut self, route: Route) {
         let result = if self.publish_fails { Err(transient("the API server is away")) } else { Ok(()) };
         let (adapter, sequence) = (route.adapter.clone(), route.sequence);
+        let notice = self.notice.clone().filter(|_| !route.endpoints.is_empty());
         if result.is_ok() {
             self.take_route(route);
         }
-        self.answer(0, Fact::Published { adapter, sequence, result, notice: self.notice.clone() });
+        self.answer(0, Fact::Published { adapter, sequence, result, notice });
     }
 
     /// Routers hear of a route. A later one replaces an earlier one, and never the other way round, whichever arrives last.

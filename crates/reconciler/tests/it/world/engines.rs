@@ -32,6 +32,8 @@ pub struct FakeEngine {
     pub boot_told: Option<u32>,
     pub tier: Option<&'static str>,
     pub ready: bool,
+    /// When its pod began to be Ready.
+    pub ready_at: u64,
     pub terminating: bool,
 }
 
@@ -61,6 +63,7 @@ impl World {
                 boot_told: None,
                 tier: None,
                 ready: true,
+                ready_at: self.now,
                 terminating: false,
             },
         );
@@ -79,7 +82,7 @@ impl World {
             base_model: None,
             boot: engine.boot_told.map(|boot| Boot::new(boot.to_string())),
             ready: engine.ready,
-            ready_for: None,
+            ready_for: self.cluster.then(|| self.now - engine.ready_at),
             terminating: engine.terminating,
             trusted: !self.cluster,
             max_loras: None,
@@ -128,11 +131,12 @@ impl World {
 
     /// Another pod of that name appears.
     pub fn return_engine(&mut self, name: &str) {
+        let now = self.now;
         let engine = self.engine(name);
         (engine.alive, engine.present) = (true, true);
         engine.boot += 1;
         engine.boot_told = engine.boot_told.map(|_| engine.boot);
-        (engine.ready, engine.terminating) = (true, false);
+        (engine.ready, engine.ready_at, engine.terminating) = (true, now, false);
         self.tell_engine(name, |_| {});
     }
 }
