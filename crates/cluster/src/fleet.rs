@@ -20,6 +20,7 @@ pub use api::{FleetApi, router};
 pub use front::{Front, Where};
 pub use guard::{AUDIENCE, Accounts, Guard, TokenFile};
 pub use leader::find_leader;
+pub use longshore_api::fleet::Demand;
 pub use store::{FleetStore, Item, Snapshot};
 pub use watch::{Subscription, Update};
 

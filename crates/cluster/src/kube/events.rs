@@ -88,6 +88,7 @@ impl Events {
     }
 
     /// How many events wait to be written.
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.shared.look(|state| state.queue.len())
     }
@@ -113,6 +114,9 @@ impl Shared {
 fn salt() -> u16 {
     rand::rng().random()
 }
+
+/// What was written, where, and how that went.
+type Ending = (Entry, Target, Result<(), CallError>);
 
 struct Worker {
     shared: Arc<Shared>,
@@ -189,7 +193,7 @@ impl Worker {
         self.entries.insert(task.id(), kept);
     }
 
-    fn ended(&mut self, ended: Result<(Id, (Entry, Target, Result<(), CallError>)), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Ending), JoinError>) {
         let (entry, target, result) = match ended {
             Ok((id, done)) => {
                 self.entries.remove(&id);

@@ -120,6 +120,7 @@ impl Statuses {
     }
 
     /// How many objects have a status that is not shown yet.
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.shared.look(|state| state.queue.len())
     }

@@ -23,7 +23,7 @@ use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub(super) use health::{Failing, Trouble, WatchHealth, WatchState};
+pub(super) use health::{Trouble, WatchHealth};
 
 use backoff::Backoff;
 use health::Failure;

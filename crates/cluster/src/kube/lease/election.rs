@@ -29,6 +29,8 @@ const RELEASED: Duration = Duration::from_secs(1);
 pub struct Election {
     leadership: watch::Receiver<Leadership>,
     contender: Option<(JoinHandle<()>, CancellationToken)>,
+    /// Of one without rivals, whose leadership nobody else could tell of.
+    _alone: Option<watch::Sender<Leadership>>,
 }
 
 impl Election {
@@ -38,15 +40,15 @@ impl Election {
         let stop = CancellationToken::new();
         let contender = Contender::new(client, config, sender);
         let running = tokio::spawn(contender.run(stop.clone()));
-        Self { leadership, contender: Some((running, stop)) }
+        Self { leadership, contender: Some((running, stop)), _alone: None }
     }
 
     /// Leads at once and for ever, for `pod` that has no rival. Its term begins now, so that it is later than that of
     /// any process that led before.
     pub fn alone(pod: &str) -> Self {
         let term = Term { created: Timestamp::now(), transitions: 0, identity: identity(pod) };
-        let (_, leadership) = watch::channel(Leadership::Leading { term, fence: Fence::open() });
-        Self { leadership, contender: None }
+        let (alone, leadership) = watch::channel(Leadership::Leading { term, fence: Fence::open() });
+        Self { leadership, contender: None, _alone: Some(alone) }
     }
 
     /// Who leads. What follows [`Leadership::Over`] is nothing.

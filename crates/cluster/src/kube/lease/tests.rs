@@ -425,6 +425,7 @@ async fn without_rivals_one_leads_at_once_and_for_ever() {
     assert_eq!(pod_of(&term.identity), Some("a"));
     advance(86_400 * SECOND).await;
     assert!(fence.allows(3600 * SECOND));
+    assert!(election.watch().has_changed().is_ok(), "whoever waits for the end of its time waits on");
     election.release().await;
     assert!(!fence.allows(Duration::ZERO));
 }

@@ -45,10 +45,10 @@ enum Ending {
 }
 
 impl Metrics {
-    /// Shows them as `longshore_route_calls_total`.
+    /// Shows them as `route_calls_total`.
     pub(in crate::kube) fn register(&self, registry: &mut Registry) {
         let help = "Calls to the API server about EndpointSlices and Services of routes";
-        registry.register("longshore_route_calls", help, self.calls.clone());
+        registry.register("route_calls", help, self.calls.clone());
     }
 
     pub(super) fn count<T>(&self, object: Object, verb: Verb, result: &Result<T, CallError>) {

@@ -169,6 +169,7 @@ impl WatchHealth {
     }
 
     /// Whether everything has been told once.
+    #[cfg(test)]
     pub(in crate::kube) fn is_listed(&self) -> bool {
         self.lock().listed
     }

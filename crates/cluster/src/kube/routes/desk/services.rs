@@ -45,10 +45,6 @@ impl ServiceLane {
         self.lane.heard()
     }
 
-    pub(super) fn lane(&self) -> &Lane<ServiceSeen, ServiceWanted> {
-        &self.lane
-    }
-
     /// Whether what is there is of another adapter or of an earlier life of this one's object, and on its way out.
     fn is_outdated(&self, seen: &ServiceSeen, object: &ObjectKey) -> bool {
         seen.is_owned_by_any(object) || self.leaving.as_ref().is_some_and(|leaving| seen.is_owned_by_any(leaving))

@@ -21,7 +21,7 @@ pub(super) struct Object {
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Put(Key, Value),
-    Gone(Key, String, Value),
+    Gone(Key, String),
 }
 
 #[derive(Default)]
@@ -188,7 +188,7 @@ impl Store {
         self.last += 1;
         if let Some(object) = self.objects.remove(key) {
             self.writes.push(format!("delete {}/{}", key.0, key.2));
-            self.events.push(Event::Gone(key.clone(), object.uid.clone(), object.json(key)));
+            self.events.push(Event::Gone(key.clone(), object.uid.clone()));
         }
         (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
     }

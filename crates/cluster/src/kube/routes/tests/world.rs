@@ -222,7 +222,7 @@ impl World {
             Event::Put((plural, namespace, name), json) => {
                 self.show_gone(plural, namespace, name, json["metadata"]["uid"].as_str().unwrap());
             }
-            Event::Gone((plural, namespace, name), uid, _) => self.show_gone(plural, namespace, name, uid),
+            Event::Gone((plural, namespace, name), uid) => self.show_gone(plural, namespace, name, uid),
         }
     }
 
