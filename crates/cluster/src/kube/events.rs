@@ -114,6 +114,9 @@ fn salt() -> u16 {
     rand::rng().random()
 }
 
+/// A write that has ended.
+type Done = (Entry, Target, Result<(), CallError>);
+
 struct Worker {
     shared: Arc<Shared>,
     calls: Calls,
@@ -121,7 +124,7 @@ struct Worker {
     statuses: Pending,
     instance: Arc<str>,
     way: Way,
-    writes: JoinSet<(Entry, Target, Result<(), CallError>)>,
+    writes: JoinSet<Done>,
     /// What each task writes.
     entries: HashMap<Id, (Entry, Target)>,
     /// Of all events: what fails for one by the API server's fault fails for all.
@@ -189,7 +192,7 @@ impl Worker {
         self.entries.insert(task.id(), kept);
     }
 
-    fn ended(&mut self, ended: Result<(Id, (Entry, Target, Result<(), CallError>)), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Done), JoinError>) {
         let (entry, target, result) = match ended {
             Ok((id, done)) => {
                 self.entries.remove(&id);
