@@ -115,8 +115,8 @@ fn salt() -> u16 {
     rand::rng().random()
 }
 
-/// What was written, where, and how that went.
-type Ending = (Entry, Target, Result<(), CallError>);
+/// A write that has ended.
+type Done = (Entry, Target, Result<(), CallError>);
 
 struct Worker {
     shared: Arc<Shared>,
@@ -125,7 +125,7 @@ struct Worker {
     statuses: Pending,
     instance: Arc<str>,
     way: Way,
-    writes: JoinSet<(Entry, Target, Result<(), CallError>)>,
+    writes: JoinSet<Done>,
     /// What each task writes.
     entries: HashMap<Id, (Entry, Target)>,
     /// Of all events: what fails for one by the API server's fault fails for all.
@@ -193,7 +193,7 @@ impl Worker {
         self.entries.insert(task.id(), kept);
     }
 
-    fn ended(&mut self, ended: Result<(Id, Ending), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Done), JoinError>) {
         let (entry, target, result) = match ended {
             Ok((id, done)) => {
                 self.entries.remove(&id);

@@ -62,19 +62,15 @@ impl Objects {
     /// what a watch has shown of its finalizers; where that is up to date one call is enough, and none where ours is
     /// among them. One that is gone or being deleted is left as it is. Never at once with `release` of the same object.
     pub(super) async fn hold(&self, key: &ObjectKey, uid: &str, shown: &[String]) -> Result<(), CallError> {
-        self.finalize(
-            key,
-            uid,
-            shown,
-            |shown| if shown.deleting { None } else { finalizer::add(uid, &shown.finalizers) },
-        )
-        .await
+        let plan = |shown: &Shown| if shown.deleting { None } else { finalizer::add(uid, &shown.finalizers) };
+        self.finalize(key, uid, shown, true, plan).await
     }
 
-    /// Lets the object with this uid go: our finalizer is off it, whoever put it there. `shown` as for [`Self::hold`].
-    /// Never at once with `hold` of the same object.
+    /// Lets the object with this uid go: our finalizer is off it, whoever put it there. `shown` as for [`Self::hold`], only
+    /// that it is looked at once more where it lacks our finalizer: an object that is kept for ever by one that a watch has
+    /// not shown yet would be worse than a call too many. Never at once with `hold` of the same object.
     pub(super) async fn release(&self, key: &ObjectKey, uid: &str, shown: &[String]) -> Result<(), CallError> {
-        self.finalize(key, uid, shown, |shown| finalizer::remove(uid, &shown.finalizers)).await
+        self.finalize(key, uid, shown, false, |shown| finalizer::remove(uid, &shown.finalizers)).await
     }
 
     /// Makes the retry annotations of the object with this uid exactly these; `shown` is what a watch has shown of its
@@ -108,47 +104,52 @@ impl Objects {
         }
     }
 
-    /// Patches until there is nothing left to patch. `plan` says how, from what the object shows.
+    /// Patches until there is nothing left to patch. `plan` says how, from what the object shows; `trust`: that there is
+    /// nothing to do is believed of what a watch has shown.
     async fn finalize(
         &self,
         key: &ObjectKey,
         uid: &str,
         finalizers: &[String],
+        trust: bool,
         plan: impl Fn(&Shown) -> Option<Value>,
     ) -> Result<(), CallError> {
         let mut shown = Shown { finalizers: finalizers.to_vec(), deleting: false };
+        let mut looked = trust;
         let mut backoff = Backoff::default();
         loop {
-            let Some(operations) = plan(&shown) else { return Ok(()) };
-            let error = match self.patch(key, &access::json_patch(operations)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_not_found() => return Ok(()),
-                Err(error) => error,
-            };
-            if refused_with(&error, &[409, 422]) {
-                // A test has failed: somebody was faster, or another object has the name now.
-                let now = match self.look(key, uid).await {
-                    Ok(None) => return Ok(()),
-                    Ok(Some(meta)) => Shown {
-                        deleting: meta.deletion_timestamp.is_some(),
-                        finalizers: meta.finalizers.unwrap_or_default(),
-                    },
+            let refusal = match plan(&shown) {
+                None if looked => return Ok(()),
+                None => None,
+                Some(operations) => match self.patch(key, &access::json_patch(operations)).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.is_not_found() => return Ok(()),
+                    // A test has failed: somebody was faster, or another object has the name now.
+                    Err(error) if refused_with(&error, &[409, 422]) => Some(error),
                     Err(error) => {
                         pause(&mut backoff, error).await?;
                         continue;
                     }
-                };
-                let news = now != shown;
-                shown = now;
-                if news {
+                },
+            };
+            let now = match self.look(key, uid).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(meta)) => Shown {
+                    deleting: meta.deletion_timestamp.is_some(),
+                    finalizers: meta.finalizers.unwrap_or_default(),
+                },
+                Err(error) => {
+                    pause(&mut backoff, error).await?;
                     continue;
                 }
-                if refused_with(&error, &[422]) {
-                    // No test can have failed, so it is the patch itself that is refused.
-                    return Err(error);
-                }
+            };
+            looked = true;
+            let same = now == shown;
+            shown = now;
+            // Where no test can have failed, a 422 means the patch itself; `pause` gives it back.
+            if let Some(error) = refusal.filter(|_| same) {
+                pause(&mut backoff, error).await?;
             }
-            pause(&mut backoff, error).await?;
         }
     }
 

@@ -227,7 +227,7 @@ impl Worker {
 
     fn ended(&mut self, ended: Result<(Id, (Job, Outcome)), JoinError>) {
         let now = Instant::now();
-        let (job, outcome) = match ended {
+        let (mut job, outcome) = match ended {
             Ok((id, done)) => {
                 self.objects.remove(&id);
                 done
@@ -248,6 +248,7 @@ impl Worker {
                     state.refused.remove(&job.object);
                     state.queue.done(&job.object, now, true);
                 });
+                job.answers.sort_unstable();
                 for sequence in job.answers {
                     (self.answer)(Written { object: job.object.clone(), sequence });
                 }

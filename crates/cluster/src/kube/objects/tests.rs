@@ -71,6 +71,15 @@ async fn an_object_is_released_with_one_call_and_others_finalizers_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_is_not_kept_by_a_finalizer_that_the_watch_has_not_shown_yet() {
+    let held = server(json!({"finalizers": [FINALIZER]}));
+    release(&held, &[]).await.unwrap();
+    assert_eq!(finalizers(&held), json!([]));
+    release(&held, &[]).await.unwrap();
+    assert_eq!(held.take_writes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_finalizer_lets_the_object_go() {
     let server = server(json!({"finalizers": [FINALIZER], "deletionTimestamp": "2025-02-16T19:14:50Z"}));
     release(&server, &[FINALIZER]).await.unwrap();

@@ -90,7 +90,9 @@ async fn somebody_who_changes_the_note_meanwhile_loses_nothing() {
     let operation = json!([{"op": "add", "path": format!("/data/{key}"), "value": value}]);
     let mut left = Some(Trouble::Before(NOTE, operation));
     server.trouble(move |seen| if seen.method == "PATCH" { left.take() } else { None });
+    server.take_seen();
     notes.add(&default(), &[entry("code")], NOW).await.unwrap();
+    assert_eq!(server.take_writes().len(), 2, "what was made for another note is refused, and made anew");
     assert_eq!(all(&notes).await, [entry("code"), entry("sql"), entry("theirs")]);
 }
 
