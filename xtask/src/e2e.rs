@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, bail};
 use cargo_metadata::TargetKind;
 
-use crate::setup::Missing;
-use crate::{Counts, Workspace, shell};
+use crate::setup::{Missing, Of};
+use crate::{Counts, Workspace, kube, shell};
 
-/// Run the tests that need a real engine.
+/// Run the tests that need a real engine or a real cluster.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,6 +20,12 @@ enum Suite {
     /// Prepares them with tests/vllm/setup.sh (some gigabytes in the cache folder, once), then runs the test targets
     /// with LONGSHORE_VLLM=1, one test at a time: that variable is what turns these tests on.
     Vllm,
+    /// On a Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, with pods as processes
+    ///
+    /// Builds our programs, the tests and the cluster (tests/kube/kit, in Go: some minutes the first time, cached after
+    /// that), then runs the tests with LONGSHORE_KUBE=1: that variable is what turns them on. Where KUBECONFIG names a
+    /// cluster, the tests that can run on any are run there.
+    Kube(kube::Tests),
 }
 
 /// The vLLM versions that the tests run against, as the docs name them.
@@ -35,7 +41,7 @@ const SETUP: &str = "tests/vllm/setup.sh";
 
 /// Runs the task.
 pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
-    match args.suite {
+    match &args.suite {
         Suite::Vllm => {
             if let Some(reason) = vllm_cannot_run(workspace) {
                 bail!("{reason}");
@@ -43,6 +49,15 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
             let mut counts = Counts::default();
             let outcome = vllm(workspace, &mut counts);
             println!("vllm: {counts}");
+            outcome
+        }
+        Suite::Kube(args) => {
+            if let Some(reason) = kube::cannot_run() {
+                bail!("{reason}");
+            }
+            let mut counts = Counts::default();
+            let outcome = kube::tests(workspace, args, &mut counts);
+            println!("kube: {counts}");
             outcome
         }
     }
@@ -53,7 +68,7 @@ pub fn vllm_cannot_run(workspace: &Workspace) -> Option<String> {
     if !workspace.root().join(SETUP).is_file() {
         return Some(format!("{SETUP} is not there"));
     }
-    let missing = Missing::find();
+    let missing = Missing::of(Of::Vllm);
     (!missing.is_empty()).then(|| missing.to_string())
 }
 

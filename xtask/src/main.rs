@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Workspace, bench, crds, deploy, e2e, setup, test, tidy};
+use xtask::{Workspace, bench, crds, deploy, e2e, kube, setup, test, tidy};
 
 /// Longshore's development tasks.
 #[derive(Parser)]
@@ -21,6 +21,7 @@ enum Task {
     Tidy(tidy::Args),
     Test(test::Args),
     E2e(e2e::Args),
+    Kube(kube::Args),
     Bench(bench::Args),
     Crds(crds::Args),
     Rbac(deploy::RbacArgs),
@@ -45,6 +46,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Task::Tidy(args) => tidy::main(&workspace, args),
         Task::Test(args) => test::main(&workspace, args),
         Task::E2e(args) => e2e::main(&workspace, args),
+        Task::Kube(args) => kube::main(&workspace, args),
         Task::Bench(args) => bench::main(&workspace, args),
         Task::Crds(args) => crds::main(&workspace, args),
         Task::Rbac(args) => deploy::rbac(&workspace, args),

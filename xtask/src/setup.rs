@@ -18,22 +18,57 @@ pub struct Args {
 
 /// One thing that the machine must have.
 struct Need {
+    of: Of,
     what: &'static str,
     present: fn() -> bool,
     packages: &'static [&'static str],
 }
 
-/// `tests/vllm/setup.sh` builds stub libraries for a CPU-only vLLM with the C compiler and reads symbols with binutils;
-/// PyTorch's wheel links libnuma; the locked requirements are for Python 3.11.
+/// What needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The tests on real engines. `tests/vllm/setup.sh` builds stub libraries for a CPU-only vLLM with the C compiler and
+    /// reads symbols with binutils; PyTorch's wheel links libnuma; the locked requirements are for Python 3.11.
+    Vllm,
+    /// The tests on a cluster. `tests/kube/kit/build.sh` makes do with an old Go, with which it fetches a newer one, and
+    /// the cluster makes links and enters namespaces.
+    Cluster,
+}
+
 const NEEDS: &[Need] = &[
-    Need { what: "a C compiler", present: || shell::succeeds("cc", &["--version"]), packages: &["gcc", "libc6-dev"] },
     Need {
+        of: Of::Vllm,
+        what: "a C compiler",
+        present: || shell::succeeds("cc", &["--version"]),
+        packages: &["gcc", "libc6-dev"],
+    },
+    Need {
+        of: Of::Vllm,
         what: "nm and objdump",
         present: || shell::succeeds("nm", &["--version"]) && shell::succeeds("objdump", &["--version"]),
         packages: &["binutils"],
     },
-    Need { what: "libnuma.so.1", present: || has_library("libnuma.so.1"), packages: &["libnuma1"] },
-    Need { what: "Python 3.11 with venv", present: has_python, packages: &["python3.11", "python3.11-venv"] },
+    Need { of: Of::Vllm, what: "libnuma.so.1", present: || has_library("libnuma.so.1"), packages: &["libnuma1"] },
+    Need {
+        of: Of::Vllm,
+        what: "Python 3.11 with venv",
+        present: has_python,
+        packages: &["python3.11", "python3.11-venv"],
+    },
+    Need { of: Of::Cluster, what: "Go", present: || shell::succeeds("go", &["version"]), packages: &["golang-go"] },
+    Need {
+        of: Of::Cluster,
+        what: "certificates of the web's authorities",
+        present: || Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
+        packages: &["ca-certificates"],
+    },
+    Need { of: Of::Cluster, what: "ip", present: || shell::succeeds("ip", &["-Version"]), packages: &["iproute2"] },
+    Need {
+        of: Of::Cluster,
+        what: "nsenter",
+        present: || shell::succeeds("nsenter", &["--version"]),
+        packages: &["util-linux"],
+    },
 ];
 
 /// What the machine lacks; empty where nothing is missing.
@@ -43,6 +78,11 @@ impl Missing {
     /// Looks at the machine; starts a few short programs.
     pub fn find() -> Self {
         Self(NEEDS.iter().filter(|need| !(need.present)()).collect())
+    }
+
+    /// The same for what only these tests need.
+    pub fn of(which: Of) -> Self {
+        Self(NEEDS.iter().filter(|need| need.of == which && !(need.present)()).collect())
     }
 
     /// Whether nothing is missing.
@@ -90,7 +130,8 @@ fn apt() -> Command {
     command
 }
 
-fn is_root() -> bool {
+/// Whether this user may install packages and make namespaces.
+pub fn is_root() -> bool {
     let output = Command::new("id").arg("-u").stdin(Stdio::null()).output();
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
@@ -114,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_with_the_command_that_installs_it() {
-        let missing = Missing(NEEDS.iter().collect());
+        let missing = Missing(NEEDS.iter().filter(|need| need.of == Of::Vllm).collect());
         let text = missing.to_string();
         assert!(text.contains("libnuma.so.1"), "{text}");
         assert!(

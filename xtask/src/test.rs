@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{Counts, Workspace, e2e, shell, tidy};
+use crate::{Counts, Workspace, e2e, kube, shell, tidy};
 
 /// Run every check in order, then show what passed, failed or could not run.
 ///
@@ -39,6 +39,8 @@ pub enum Part {
     Doc,
     /// The tests against real vLLM servers: see `cargo xtask e2e vllm`
     Vllm,
+    /// The tests on a Kubernetes control plane: see `cargo xtask e2e kube`
+    Kube,
 }
 
 /// How a part ended.
@@ -139,6 +141,7 @@ impl Part {
             Self::Test => "test",
             Self::Doc => "doc",
             Self::Vllm => "e2e vllm",
+            Self::Kube => "e2e kube",
         }
     }
 
@@ -168,6 +171,7 @@ impl Part {
                 shell::run(&mut doc).map(|()| passed())
             }
             Self::Vllm => vllm(workspace, counts),
+            Self::Kube => kube(workspace, counts),
         }
     }
 }
@@ -187,6 +191,16 @@ fn vllm(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
     }
     let mut own = Counts::default();
     let outcome = e2e::vllm(workspace, &mut own);
+    *counts += own;
+    outcome.map(|()| Outcome::Passed(own.to_string()))
+}
+
+fn kube(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    if let Some(reason) = kube::cannot_run() {
+        return Ok(Outcome::NotRun(reason));
+    }
+    let mut own = Counts::default();
+    let outcome = kube::tests(workspace, &kube::Tests::default(), &mut own);
     *counts += own;
     outcome.map(|()| Outcome::Passed(own.to_string()))
 }

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::routing::post;
 use http_body_util::BodyExt;
-use longshore_runtime::{AdminServer, CancellationToken, Listen, Readiness, Registry};
+use longshore_runtime::{AdminServer, BoundAdmin, CancellationToken, Listen, Readiness, Registry};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,6 +46,48 @@ async fn readyz_says_what_is_missing_and_livez_does_not_care() {
     let (status, body) = ask(router.clone(), get("/readyz")).await;
     assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"));
     assert_eq!(ask(router, get("/livez")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn livez_fails_where_only_a_new_process_helps_and_says_why() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let check = {
+        let stuck = stuck.clone();
+        move || if stuck.load(Ordering::SeqCst) { Err("the loop is stuck".to_owned()) } else { Ok(()) }
+    };
+    let router = AdminServer::new(Readiness::new(), Registry::default()).alive(check).into_router();
+    for path in ["/livez", "/healthz"] {
+        stuck.store(false, Ordering::SeqCst);
+        assert_eq!(ask(router.clone(), get(path)).await, (StatusCode::OK, "ok\n".into()));
+        stuck.store(true, Ordering::SeqCst);
+        let failing = (StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck\n".into());
+        assert_eq!(ask(router.clone(), get(path)).await, failing);
+    }
+    assert_eq!(ask(router, get("/readyz")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_starts_late_adds_its_metrics_and_a_server_of_metrics_answers_nothing_else() {
+    let admin = AdminServer::new(Readiness::new(), Registry::with_prefix("longshore"));
+    let metrics = admin.metrics();
+    let alone = BoundAdmin::of_metrics(metrics.clone(), &"127.0.0.1:0".parse().unwrap(), "--metrics").await.unwrap();
+    let (address, stop) = (alone.local_addr(), CancellationToken::new());
+    let served = tokio::spawn({
+        let stop = stop.clone();
+        async move { alone.serve(stop).await.unwrap() }
+    });
+    let router = admin.into_router();
+
+    let loads = Counter::<u64>::default();
+    metrics.add(|registry| registry.register("adapter_loads", "Adapter loads", loads.clone()));
+    loads.inc();
+    let line = "\nlongshore_adapter_loads_total 1\n";
+    assert!(ask(router, get("/metrics")).await.1.contains(line));
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(raw(address, &request("/metrics")).await.contains(line));
+    assert!(raw(address, &request("/livez")).await.starts_with("HTTP/1.1 404 "));
+    stop.cancel();
+    served.await.unwrap();
 }
 
 #[tokio::test]
