@@ -6,6 +6,7 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -97,7 +98,9 @@ pub fn tests(workspace: &Workspace, args: &Tests, counts: &mut Counts) -> Result
     let starter = build(workspace)?;
     if !has_kubeconfig() {
         // Now, where its output is seen; a test would build it in silence.
+        let begun = Instant::now();
         shell::run(Command::new(starter).arg("build")).context("cannot build the cluster")?;
+        println!("the cluster is built: {}", shell::seconds(begun.elapsed()));
     }
     let mut tests = workspace.cargo("test");
     tests.args(["--package", PACKAGE, "--no-fail-fast"]);

@@ -64,6 +64,22 @@ pub fn not_asked_for(version: Version) -> Option<String> {
     })
 }
 
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vllm")
+}
+
+/// Installs the version where it is not installed yet, which takes minutes and gigabytes.
+///
+/// # Errors
+/// Where the script fails, with what it said.
+pub fn install(version: Version) -> Result<(), NotStarted> {
+    let setup = Command::new(scripts().join("setup.sh")).arg(version.as_str()).stdin(Stdio::null()).output()?;
+    if !setup.status.success() {
+        return Err(NotStarted(format!("setup.sh {version}: {}", String::from_utf8_lossy(&setup.stderr))));
+    }
+    Ok(())
+}
+
 impl RealVllm {
     /// Installs the version where it is not installed yet, starts it on a free port and waits until it answers. Its
     /// output goes into a file in `logs`.
@@ -86,17 +102,13 @@ impl RealVllm {
         logs: &Path,
         addr: SocketAddr,
     ) -> Result<Self, NotStarted> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vllm");
-        let setup = scripts.join("setup.sh");
-        let setup = tokio::process::Command::new(setup).arg(version.as_str()).output().await?;
-        if !setup.status.success() {
-            return Err(NotStarted(format!("setup.sh {version}: {}", String::from_utf8_lossy(&setup.stderr))));
-        }
+        let installed = tokio::task::spawn_blocking(move || install(version)).await;
+        installed.map_err(|error| NotStarted(error.to_string()))??;
         let port = addr.port();
         fs::create_dir_all(logs)?;
         let log = logs.join(format!("vllm-{version}-{port}.log"));
         let output = File::create(&log)?;
-        let child = Command::new(scripts.join("serve.sh"))
+        let child = Command::new(scripts().join("serve.sh"))
             .arg(version.as_str())
             .arg(port.to_string())
             .args(&config.arguments)

@@ -8,6 +8,8 @@ use std::process::{Child, ExitStatus};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use longshore_testkit::real;
+
 use crate::{Cluster, Kit, images};
 
 /// Turns these tests on; without it they say that they were not run.
@@ -75,23 +77,45 @@ pub fn inside<B: AsyncFnOnce(Cluster)>(options: Options, body: B) {
         run_body(body, Cluster::of_the_kit);
         return;
     }
-    if std::env::var(ASKED).unwrap_or_default() != "1" {
-        say(&format!("NOT RUN: {name} needs a cluster, which is started only with {ASKED}=1"));
+    if not_asked_for(&name) {
         return;
     }
-    if std::env::var_os(KUBECONFIG).is_some_and(|value| !value.is_empty()) {
-        if options.any_cluster {
-            run_body(body, Cluster::of_kubeconfig);
-        } else {
-            say(&format!("NOT RUN: {name} needs the kit, and {KUBECONFIG} names another cluster; unset it"));
-        }
-        return;
+    if has_kubeconfig() && options.any_cluster {
+        run_body(body, Cluster::of_kubeconfig);
+    } else if let Some(kit) = kit_for(&name) {
+        outer(&kit, &name, &options);
     }
+}
+
+/// The kit for a test that starts it by itself; nothing, once it has been said why, where the test is not to be run.
+///
+/// # Panics
+/// Where it is to be run and cannot be, with what to do about it.
+pub fn kit_for(test: &str) -> Option<Kit> {
     static KIT: OnceLock<Result<Kit, String>> = OnceLock::new();
-    match KIT.get_or_init(|| Kit::find().map_err(|error| error.to_string())) {
-        Ok(kit) => outer(kit, &name, &options),
-        Err(error) => panic!("{name} cannot run: {error}; with {KUBECONFIG} some tests run on another cluster"),
+    if not_asked_for(test) {
+        return None;
     }
+    if has_kubeconfig() {
+        say(&format!("NOT RUN: {test} needs the kit, and {KUBECONFIG} names another cluster; unset it"));
+        return None;
+    }
+    match KIT.get_or_init(|| Kit::find().map_err(|error| error.to_string())) {
+        Ok(kit) => Some(kit.clone()),
+        Err(error) => panic!("{test} cannot run: {error}; with {KUBECONFIG}, some tests run on another cluster"),
+    }
+}
+
+fn not_asked_for(test: &str) -> bool {
+    let asked = std::env::var(ASKED).is_ok_and(|value| value == "1");
+    if !asked {
+        say(&format!("NOT RUN: {test} needs a cluster, which is started only with {ASKED}=1"));
+    }
+    !asked
+}
+
+fn has_kubeconfig() -> bool {
+    std::env::var_os(KUBECONFIG).is_some_and(|value| !value.is_empty())
 }
 
 /// `module::test` of the closure `crate::module::test::{{closure}}`: what the test program calls the test.
@@ -120,6 +144,11 @@ fn run_body<B: AsyncFnOnce(Cluster)>(body: B, connect: impl AsyncFnOnce() -> Clu
 }
 
 fn outer(kit: &Kit, name: &str, options: &Options) {
+    if let Some(version) = options.images.real_vllm
+        && let Err(error) = real::install(version)
+    {
+        panic!("{name}: {error}");
+    }
     let _slot = slot();
     let folder = match tempfile::Builder::new().prefix("longshore-kube-").tempdir() {
         Ok(folder) => folder,

@@ -40,7 +40,7 @@ pub mod scene;
 pub use audit::AuditEntry;
 pub use cluster::{Cluster, Outage, Said};
 pub use engine::{Engine, SimControl};
-pub use inside::{Options, inside};
+pub use inside::{Options, inside, kit_for};
 pub use kit::{Kit, NoKit};
 pub use pod::ManualPod;
 pub use rustix::process::Signal;

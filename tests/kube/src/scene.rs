@@ -1,6 +1,7 @@
 //! What scenes begin with: the product installed from `deploy/`, adapters to load, and what is seen of them.
 
 mod ask;
+pub mod engines;
 mod phases;
 
 use std::time::Duration;

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::Api;
 use kube::api::ListParams;
-use longshore_kube_tests::{Cluster, Engine, ManualPod, Options, SimControl, inside, manifests};
-use longshore_testkit::{Faults, SimConfig};
+use longshore_kube_tests::{Cluster, Engine, ManualPod, Options, SimControl, images, inside, kit_for, manifests};
+use longshore_testkit::{Faults, SimConfig, Version};
 
 /// A guard against hanging, far beyond what anything here takes.
 const SOON: Duration = Duration::from_secs(60);
@@ -362,15 +365,38 @@ fn admission_is_that_of_a_cluster() {
 }
 
 #[test]
+fn nothing_is_left_when_whoever_started_it_is_killed() {
+    let Some(kit) = kit_for("nothing_is_left_when_whoever_started_it_is_killed") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let run = kit.run(dir.path(), &images::Table::default()).unwrap();
+    // A shell in between is killed; what it has started holds the pipe as long as it lives.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$@\" & wait", "sh"]).arg(run.get_program()).args(run.get_args());
+    shell.args(["--", "sh", "-c", "echo up; sleep 1000 & wait"]);
+    let mut shell = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(shell.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut rest = String::new();
+        // Whoever waits may have given up.
+        let _ = done.send(output.read_to_string(&mut rest).map(|_| rest));
+    });
+    let rest = ended.recv_timeout(SOON).expect("something still holds the pipe").unwrap();
+    assert_eq!(rest, "");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&*dir.path().to_string_lossy()), "{mounts}");
+}
+
+#[test]
 fn aibrix_s_own_manifest_runs_with_what_stands_for_its_images() {
     inside(Options::default(), async |cluster| {
-        let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/adapter/base.yaml");
-        cluster.kubectl(&["apply", "-f", base]).await.expect_success();
-        let name = "qwen-coder-1-5b-instruct";
-        let deployment = format!("deployment/{name}");
-        cluster.kubectl(&["rollout", "status", &deployment, "--timeout=60s"]).await.expect_success();
-        let pods = pods_of(&cluster, &format!("model.aibrix.ai/name={name}")).await;
-        let pod = pods[0].metadata.name.clone().unwrap();
+        let pod = aibrix_s_manifest(&cluster, "60s").await;
         let address = cluster.pod_address("default", &pod).await;
         let get = async |port: u16, path: &str| {
             let answer = reqwest::get(format!("http://{address}:{port}{path}")).await.unwrap();
@@ -378,8 +404,33 @@ fn aibrix_s_own_manifest_runs_with_what_stands_for_its_images() {
         };
         let (status, models) = get(8000, "/v1/models").await;
         assert_eq!(status, 200);
-        assert!(models.contains(name), "{models}");
+        assert!(models.contains(AIBRIX_S_MODEL), "{models}");
         assert_eq!(get(8080, "/healthz").await.0, 200);
         assert_eq!(get(8080, "/v1/lora_adapter/load").await.0, 404, "it does nothing of what the sidecar does");
     });
+}
+
+#[test]
+fn aibrix_s_own_manifest_runs_a_real_engine_on_the_tiny_model() {
+    let images = images::Table { real_vllm: Some(Version::V0_32_0), ..images::Table::default() };
+    inside(Options { images, ..Options::default() }, async |cluster| {
+        let pod = aibrix_s_manifest(&cluster, "180s").await;
+        let address = cluster.pod_address("default", &pod).await;
+        let asked = reqwest::Client::new().post(format!("http://{address}:8000/v1/completions"));
+        let body = serde_json::json!({"model": AIBRIX_S_MODEL, "prompt": "hello", "max_tokens": 4}).to_string();
+        let answer = asked.header("content-type", "application/json").body(body).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+    });
+}
+
+const AIBRIX_S_MODEL: &str = "qwen-coder-1-5b-instruct";
+
+/// Applies the first of AIBrix's manifests and waits until it is rolled out; its pod's name.
+async fn aibrix_s_manifest(cluster: &Cluster, timeout: &str) -> String {
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/adapter/base.yaml");
+    cluster.kubectl(&["apply", "-f", base]).await.expect_success();
+    let (deployment, timeout) = (format!("deployment/{AIBRIX_S_MODEL}"), format!("--timeout={timeout}"));
+    cluster.kubectl(&["rollout", "status", &deployment, &timeout]).await.expect_success();
+    let pods = pods_of(cluster, &format!("model.aibrix.ai/name={AIBRIX_S_MODEL}")).await;
+    pods[0].metadata.name.clone().unwrap()
 }

@@ -46,7 +46,7 @@ impl Drop for Replica {
 }
 
 impl Replica {
-    /// One that contends for the Lease, with times as short as they may be.
+    /// One that contends for the Lease, and looks at it often.
     pub fn start(server: &ApiServer, pod: &str, listen: &str, args: &[&str]) -> Self {
         let kubeconfig = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(kubeconfig.path(), server.kubeconfig()).unwrap();
@@ -54,7 +54,6 @@ impl Replica {
             .arg("--kubeconfig")
             .arg(kubeconfig.path())
             .args(["--leader-elect", "--pod-name", pod, "--pod-namespace=longshore-system"])
-            .args(["--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s"])
             .args(["--leader-election-retry-period=200ms", "--log-format=json"])
             .arg(format!("--health-probe-bind-address={listen}"))
             .args(args)

@@ -27,6 +27,10 @@ struct Run {
     #[arg(long, value_name = "FOLDER")]
     deploy: Option<PathBuf>,
 
+    /// Folder with the programs that stand for our images; this program's own where it is left out
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+
     /// Flags of the kit itself, such as --kit=--status-delay=1s
     #[arg(long = "kit", value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<String>,
@@ -62,7 +66,9 @@ fn run(args: Run) -> Result<ExitCode> {
             (Some(folder), path)
         }
     };
-    let mut command = kit.run(&dir, &images::Table::default()).context("the cluster's folder")?;
+    let mut command = kit
+        .run(&dir, &images::Table { programs: args.programs, ..images::Table::default() })
+        .context("the cluster's folder")?;
     command.arg("--eager-probes").args(&args.flags).arg("--");
     if let Some(folder) = args.deploy {
         command.args(["sh", "-c", DEPLOY, "sh"]).arg(std::path::absolute(folder)?);

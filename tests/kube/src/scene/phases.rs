@@ -55,7 +55,9 @@ async fn follow(api: Api<DynamicObject>, mut version: String, seen: Arc<Mutex<BT
         while let Ok(Some(event)) = events.try_next().await {
             let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else { continue };
             version = object.resource_version().unwrap_or_default();
-            let Some(phase) = object.data["status"]["phase"].as_str().filter(|phase| !phase.is_empty()) else { continue };
+            let Some(phase) = object.data["status"]["phase"].as_str().filter(|phase| !phase.is_empty()) else {
+                continue;
+            };
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let phases = seen.entry(object.name_any()).or_default();
             if phases.last().is_none_or(|last| last != phase) {

@@ -1,0 +1,8 @@
+//! The life of an adapter, as somebody sees it who has manifests for AIBrix.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod keys;
+mod mask;
+mod replicas;
+mod seeds;
