@@ -25,7 +25,7 @@ impl Table {
         self
     }
 
-    /// What the kit reads. `kit` is its main program and `dir` the cluster's folder, in which `shared/hub` stands for what
+    /// What the kit reads. `kit` is its main program and `dir` the cluster's folder, whose hub stands for what
     /// engines download by themselves.
     pub(crate) fn to_json(&self, kit: &Path, dir: &Path) -> String {
         let programs = self.programs.clone().unwrap_or_else(programs);
@@ -35,7 +35,7 @@ impl Table {
             "path": stand_ins("vllm"),
             "env": {
                 "KIT_LONGSHORE": program("longshore"),
-                "KIT_HUB": dir.join("shared/hub"),
+                "KIT_HUB": dir.join("shared").join("hub"),
             },
         });
         if let Some(version) = self.real_vllm {
@@ -45,7 +45,7 @@ impl Table {
         let mut table = json!({
             "*longshore-controller*": [program("longshore-controller")],
             "*longshore-router*": [program("longshore-router")],
-            "*longshore/sim-engine*": [program("longshore"), "sim-engine", "--host", "0.0.0.0", "--hub", dir.join("shared/hub")],
+            "*longshore/sim-engine*": [program("longshore"), "sim-engine", "--host", "0.0.0.0", "--hub", dir.join("shared").join("hub")],
             "*/longshore:*": [program("longshore")],
             "longshore:*": [program("longshore")],
             "*vllm-openai:*": vllm,

@@ -1,33 +1,26 @@
 //! Several engines and several adapters.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use longshore_api::ModelAdapter;
-use longshore_kube_tests::scene::{Router, SOON};
-use longshore_kube_tests::{Cluster, Options, SimControl, inside};
-use longshore_testkit::What;
+use longshore_kube_tests::scene::{Router, SOON, held};
+use longshore_kube_tests::{Cluster, Options, inside};
 
 const BASE: &str = "qwen-coder-1-5b-instruct";
 /// The adapters of the samples and the engines that each is on.
 const ADAPTERS: [(&str, usize); 3] = [("qwen-code-lora", 3), ("multi-replica-lora", 2), ("reliability-demo-lora", 1)];
 
-/// What each engine has loaded and not unloaded.
+/// What each engine holds.
 async fn loaded(cluster: &Cluster) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for pod in cluster.pod_names("default", &format!("model.aibrix.ai/name={BASE}")).await {
-        let mut names: Vec<String> = Vec::new();
-        for entry in SimControl::of_pod(cluster, "default", &pod).await.log().await {
-            match entry.what {
-                What::Load if entry.status == 200 => names.push(entry.name),
-                What::Unload if entry.status == 200 => names.retain(|name| *name != entry.name),
-                _ => {}
-            }
-        }
-        all.insert(pod, names);
+        let address = SocketAddr::new(cluster.pod_address("default", &pod).await, 8000);
+        all.insert(pod, held(address).await.unwrap());
     }
     all
 }
@@ -70,7 +63,6 @@ fn the_samples_share_three_engines_and_leave_nothing_on_them() {
             assert_eq!(on(name, &all), replicas, "{name}: {all:?}");
         }
 
-        // Fewer pods: what was on them is not missed, and two of the three are left.
         cluster.kubectl(&["delete", "modeladapters", "--all", "--timeout=60s"]).await.expect_success();
         let all = loaded(&cluster).await;
         assert!(all.len() == 3 && all.values().all(Vec::is_empty), "{all:?}");
@@ -80,7 +72,7 @@ fn the_samples_share_three_engines_and_leave_nothing_on_them() {
                 let labels = "endpointslice.kubernetes.io/managed-by=longshore-controller";
                 let slices = slices.list(&ListParams::default().labels(labels)).await.unwrap().items;
                 let services = services.list(&ListParams::default().labels("adapter.model.aibrix.ai/name")).await.unwrap();
-                let left: Vec<String> = slices.iter().map(ResourceExt::name_any).collect();
+                let left: Vec<String> = slices.iter().map(|slice| slice.name_any()).collect();
                 let bases = slices.iter().filter(|slice| !slice.annotations().contains_key("longshore.dev/adapter")).count();
                 if services.items.is_empty() && left.len() == bases { Ok(()) } else { Err(format!("{left:?}")) }
             })
