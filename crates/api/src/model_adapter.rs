@@ -92,7 +92,7 @@ pub struct ModelAdapterSpec {
 
     /// On how many engines. Every engine that matches when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
+    #[schemars(with = "i32", range(max = i32::MAX))]
     #[x_kube(validation = REPLICAS)]
     pub replicas: Option<i32>,
 
@@ -120,7 +120,7 @@ pub struct ModelAdapterSpec {
 
     /// Higher comes first; 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
+    #[schemars(with = "i32", range(min = i32::MIN, max = i32::MAX))]
     pub priority: Option<i32>,
 
     /// Whether an adapter that fits nowhere may displace others of strictly lower priority. LowerPriority when absent.
@@ -175,7 +175,7 @@ pub enum PreemptionPolicy {
 pub struct UpdateStrategySpec {
     /// Replicas that may be away at once, at least 1; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
+    #[schemars(with = "i32", range(max = i32::MAX))]
     #[x_kube(validation = MAX_UNAVAILABLE)]
     pub max_unavailable: Option<i32>,
     /// Upper bound of the drain before each unload in seconds, 0 to 3600; the controller's own when absent.

@@ -102,7 +102,7 @@ impl Default for UpdateStrategy {
 }
 
 /// A label selector: every label and every expression must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EngineSelector {
     /// Labels that must have exactly these values.
     pub match_labels: BTreeMap<String, String>,
@@ -111,7 +111,7 @@ pub struct EngineSelector {
 }
 
 /// One `matchExpressions` entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Requirement {
     /// The label.
     pub key: String,
@@ -120,7 +120,7 @@ pub struct Requirement {
 }
 
 /// What a requirement asks of its label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// Present with one of these values.
     In(BTreeSet<String>),

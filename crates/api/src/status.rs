@@ -144,8 +144,8 @@ pub struct EngineStatus {
     pub pod: String,
     /// `wanted`, `loading`, `loaded`, `backing-off`, `refused`, `draining` or `unloading`.
     pub state: String,
-    /// Attempts so far.
-    #[serde(default)]
+    /// Attempts so far. Where it is loaded, or nothing was tried yet, there is nothing to count.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: i32,
     /// CamelCase word, absent when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +153,11 @@ pub struct EngineStatus {
     pub reason: Option<String>,
     /// Since when, RFC 3339.
     pub since: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

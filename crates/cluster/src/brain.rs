@@ -12,6 +12,8 @@ pub(crate) trait Brain: Send + 'static {
     /// With the endpoints of the route that was sent out last.
     fn adapter(&self, key: &AdapterKey) -> Option<fleet::Adapter>;
     fn engine(&self, id: &EngineId) -> Option<fleet::Engine>;
+    /// Whether every route that a process before this one has left is decided on anew.
+    fn has_settled(&self) -> bool;
     /// Whether it must be told of the engine although no object selects it.
     fn is_involved(&self, id: &EngineId) -> bool;
 }
@@ -31,6 +33,9 @@ impl Brain for Reconciler {
     }
     fn engine(&self, id: &EngineId) -> Option<fleet::Engine> {
         self.engine(id)
+    }
+    fn has_settled(&self) -> bool {
+        self.has_settled()
     }
     fn is_involved(&self, id: &EngineId) -> bool {
         self.is_involved(id)

@@ -41,10 +41,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::brain::Brain;
 use crate::clock::Clock;
 use crate::fleet::FleetStore;
+use crate::owed::Owed;
 use actor::{Actor, Input, Shared};
 use calls::{BOUND, Calls};
 use connect::{Connect, ConnectPods};
@@ -109,8 +111,9 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct Driver {
     inbox: mpsc::UnboundedSender<Input>,
-    actor: tokio::task::JoinHandle<()>,
+    actor: AbortOnDropHandle<()>,
     parts: Parts,
+    fence: Fence,
     /// Watches, and what goes on beside the actor. Dropping it stops all of it.
     beside: JoinSet<()>,
 }
@@ -143,9 +146,11 @@ impl Driver {
         brain: impl Brain,
         connect: impl FnOnce(&Arc<SecretReader>) -> Arc<dyn Connect>,
     ) -> Self {
-        let Options { client, fence, namespaces, policy, instance, .. } = options;
+        let Options { client, fence, namespaces, policy, engine_key, instance, .. } = options;
+        // Two watches of one namespace would tell everything twice.
+        let namespaces: Vec<Namespace> = BTreeSet::from_iter(namespaces).into_iter().collect();
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let calls = Calls::new(client.clone(), fence);
+        let calls = Calls::new(client.clone(), fence.clone());
         let urgent = Urgent::new();
         let tell = |inbox: &mpsc::UnboundedSender<Input>| {
             let inbox = inbox.clone();
@@ -181,6 +186,7 @@ impl Driver {
             events: Arc::new(events),
             objects: objects::Objects::new(calls.clone()),
             notes: Notes::new(calls.clone()),
+            engine_key,
             sees_nodes: namespaces.is_empty(),
             heartbeat: heartbeat.clone(),
             inbox: inbox.clone(),
@@ -214,7 +220,8 @@ impl Driver {
             events: shared.events.clone(),
         };
         let actor = Actor::new(brain, shared, inputs, demand, scopes.len());
-        Self { inbox, actor: tokio::spawn(actor.run()), parts, beside }
+        let actor = AbortOnDropHandle::new(tokio::spawn(actor.run()));
+        Self { inbox, actor, parts, fence, beside }
     }
 
     /// Comes back when the driver has ended, which before [`Self::stop`] only a bug can make it do.
@@ -238,14 +245,18 @@ impl Driver {
     }
 
     /// Stops: nothing more is begun, and what engines and the API server are being asked for is given up. Nothing is
-    /// unloaded and nothing that was written is taken back, so whoever leads next goes on from here.
+    /// unloaded and nothing that was written is taken back, so whoever leads next goes on from here. Closes the fence.
     pub async fn stop(mut self) {
+        // What waits for its turn anywhere finds it closed.
+        self.fence.close();
         let _ = self.inbox.send(Input::Stop);
         self.ended().await;
         let Self { parts, mut beside, .. } = self;
         beside.shutdown().await;
+        let Parts { routes, statuses, events, .. } = parts;
+        drop((statuses, events));
         // Nothing may be on its way any more when another takes over.
-        if let Ok(routes) = Arc::try_unwrap(parts.routes) {
+        if let Ok(routes) = Arc::try_unwrap(routes) {
             let _ = timeout(BOUND, routes.stop()).await;
         }
     }
@@ -253,16 +264,13 @@ impl Driver {
 
 /// What earlier processes have left undone.
 async fn read_notes(notes: Notes, namespaces: Vec<Namespace>, inbox: mpsc::UnboundedSender<Input>) {
+    let owed = Owed::new(inbox, Input::Note(Vec::new()));
     let scope = Some(namespaces.as_slice()).filter(|namespaces| !namespaces.is_empty());
-    let entries = match notes.read_all(scope).await {
-        Ok(entries) => entries,
-        Err(error) => {
-            // What it tells is of engines that may not even be there any more; everything else goes on.
-            tracing::error!(%error, "cannot read what could not be unloaded earlier");
-            Vec::new()
-        }
-    };
-    let _ = inbox.send(Input::Note(entries));
+    match notes.read_all(scope).await {
+        Ok(entries) => owed.answer(Input::Note(entries)),
+        // What it tells is of engines that may not even be there any more; everything else goes on.
+        Err(error) => tracing::error!(%error, "cannot read what could not be unloaded earlier"),
+    }
 }
 
 /// The watches of one kind that have not listed everything yet: what one namespace has is not all that there is.

@@ -88,6 +88,8 @@ async fn a_replica_that_follows_answers_as_the_leader_does() {
         "/v1/engines/127.0.0.1%3A8001",
         "/v1/nowhere",
     ];
+    let found = text(ask(&leader.front, request("GET", "/v1/adapters/sql", "")).await).await;
+    assert_eq!(found.0, StatusCode::OK, "{}", found.1);
     for path in paths {
         let here = text(ask(&leader.front, request("GET", path, "")).await).await;
         let there = text(ask(&follower, request("GET", path, "")).await).await;

@@ -167,6 +167,12 @@ impl Reconciler {
         std::mem::take(&mut self.effects)
     }
 
+    /// Whether every route that a process before this one has left is decided on anew: from the next [`Reconciler::decide`]
+    /// on, those that nobody has told of belong to nobody.
+    pub fn has_settled(&self) -> bool {
+        self.settled
+    }
+
     /// When to call [`Reconciler::decide`] again if no fact comes before.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.timers.next()
@@ -206,11 +212,12 @@ impl Reconciler {
     }
 
     /// Ends the wait for engines that have not answered their first listing once all have, or some time after the first.
+    /// One that is not Ready is not asked, and so not waited for.
     fn check_settled(&mut self, now: Timestamp) {
         if self.settled || !self.synced {
             return;
         }
-        if self.engines.values().all(|engine| engine.heard) {
+        if self.engines.values().all(|engine| engine.heard || !engine.seen.ready) {
             self.settle();
         } else if let Some(first) = self.first_answer {
             self.timers.wake(Wake::Settled, (first + self.config.settle).max(now));

@@ -46,6 +46,10 @@ impl fmt::Display for Format {
     }
 }
 
+/// A Kubernetes client logs what the API server has sent, whole, as a warning where it cannot be read: a Secret's value may be
+/// in it. Its own errors come back to whoever called it. Only a filter that names this very module takes this away.
+const KEPT_OUT: &str = "kube_client::client=off";
+
 /// Logs to standard error from now on, for the whole process; panics too. `filter` is a level, or levels by module
 /// (`info,longshore_engine=debug`).
 ///
@@ -69,7 +73,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::builder()
-        .parse(filter)
+        .parse(format!("{KEPT_OUT},{filter}"))
         .map_err(|source| Error::Filter { filter: filter.chars().take(64).collect(), source })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = if json {
@@ -145,6 +149,21 @@ mod tests {
             tracing::debug!(target: "longshore_engine", "shown");
         });
         assert!(lines.contains("shown") && !lines.contains("hidden"), "{lines}");
+    }
+
+    #[test]
+    fn i8_what_a_kubernetes_client_could_not_read_is_not_logged() {
+        let log = || {
+            tracing::warn!(target: "kube_client::client", "hunter2");
+            tracing::error!(target: "kube_client::client::builder", "failed with hunter2");
+            tracing::info!(target: "kube_client::config", "shown");
+        };
+        for filter in ["info", "trace", "kube_client=trace", ""] {
+            let lines = logged(false, filter, log);
+            assert!(!lines.contains("hunter2"), "{filter}: {lines}");
+            assert_eq!(lines.contains("shown"), !filter.is_empty(), "{filter}: {lines}");
+        }
+        assert!(logged(false, "info,kube_client::client=warn", log).contains("hunter2"), "whoever asks for it by name");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 mod ask;
 pub mod engines;
+mod events;
+mod leader;
 mod phases;
+mod writes;
 
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use longshore_testkit::adapters::{AdapterRecipe, write};
 use serde_json::{Value, json};
 
 pub use ask::{Answered, Router};
+pub use events::Told;
 pub use phases::Phases;
 
 use crate::Cluster;

@@ -300,6 +300,29 @@ fn no_field_is_nullable_so_the_api_server_drops_a_null() {
     assert!(!text.contains("\"nullable\":true") && !text.contains("anyOf"), "{text}");
 }
 
+/// An API server does not look at `format`: a number that is larger than it would make the object unreadable for us.
+#[test]
+fn every_number_that_an_api_server_takes_can_be_read() {
+    fn look(path: &str, schema: &serde_json::Value, seen: &mut Vec<String>) {
+        if schema["type"] == "integer" {
+            assert_eq!(schema["format"], "int32", "{path}");
+            let rules = schema["x-kubernetes-validations"].to_string();
+            for (bound, rule) in [("minimum", "self >= "), ("maximum", "self <= ")] {
+                assert!(schema[bound].is_number() || rules.contains(rule), "{path} has no {bound}");
+            }
+            seen.push(path.to_owned());
+        }
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            look(&format!("{path}.{name}"), field, seen);
+        }
+    }
+    let mut seen = Vec::new();
+    look("spec", &schema()["properties"]["spec"], &mut seen);
+    seen.sort();
+    let strategy = ["spec.updateStrategy.drainSeconds", "spec.updateStrategy.maxUnavailable"];
+    assert_eq!(seen, [&["spec.priority", "spec.replicas"][..], &strategy].concat());
+}
+
 #[test]
 fn only_what_has_no_default_is_required() {
     let schema = schema();

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::get;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -85,8 +85,8 @@ impl Front {
     pub fn router(&self, guard: Guard) -> Router {
         Router::new()
             .route("/openapi.json", get(api::openapi))
-            .route("/v1/{*path}", any(dispatch))
-            .fallback(async || ApiError::not_found("no such path; GET /openapi.json lists them"))
+            // No route with a parameter: the routes behind would be given it, besides their own.
+            .fallback(dispatch)
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
             .with_state(self.clone())
             .layer(middleware::from_fn_with_state(guard, guard::check))
@@ -94,6 +94,9 @@ impl Front {
 }
 
 async fn dispatch(State(front): State<Front>, request: Request) -> Response {
+    if !request.uri().path().starts_with("/v1/") {
+        return ApiError::not_found("no such path; GET /openapi.json lists them").into_response();
+    }
     let target = front.target.borrow().clone();
     match target {
         Target::Here(routes) => routes.oneshot(request).await.into_response(),

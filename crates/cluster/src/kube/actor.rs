@@ -3,9 +3,12 @@
 
 mod bases;
 mod engines;
+mod hold;
 mod note;
 mod objects;
 mod perform;
+mod retries;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::calls::Calls;
-use super::connect::Connect;
+use super::connect::{Connect, EngineKeySecret};
 use super::events::Events;
 use super::health::Heartbeat;
 use super::object::ObjectFacts;
@@ -66,9 +69,7 @@ pub(super) enum Input {
     /// Our finalizer is on an object, or why it cannot be.
     Held(ObjectKey, String, Result<(), Fault>),
     /// The retry annotations of an object were written, or given up.
-    RetriesWritten(ObjectKey),
-    /// An object's finalizer is off.
-    Released(ObjectKey, String),
+    RetriesWritten(ObjectKey, String),
     /// The zone of a node.
     Zone(Arc<str>, Option<Arc<str>>),
     /// What earlier processes have left undone.
@@ -92,6 +93,8 @@ pub(super) struct Shared {
     pub events: Arc<Events>,
     pub objects: ObjectWrites,
     pub notes: Notes,
+    /// Where the key of engines is whose pods name none.
+    pub engine_key: Option<EngineKeySecret>,
     /// Whether nodes may be read.
     pub sees_nodes: bool,
     pub heartbeat: Heartbeat,
@@ -117,8 +120,12 @@ pub(super) struct Actor<B> {
     listed_at: Option<Instant>,
     /// When the first engine answered, or failed to.
     heard_at: Option<Instant>,
+    /// Whether the fleet is shown.
+    open: bool,
     /// Whether routes that nobody has told of may be taken away.
     settled: bool,
+    /// Whether objects or engines name other Secrets than before, perhaps.
+    secrets_changed: bool,
 }
 
 /// What is listed before anything is decided.
@@ -152,7 +159,9 @@ impl<B: Brain> Actor<B> {
             unlisted: lists.chain([(Kind::Note, 0)]).collect(),
             listed_at: None,
             heard_at: None,
+            open: false,
             settled: false,
+            secrets_changed: false,
         }
     }
 
@@ -211,7 +220,7 @@ impl<B: Brain> Actor<B> {
             return now;
         }
         let decide = self.brain.wake_at().map(|time| self.shared.clock.instant_at(time));
-        let open = self.open_at().filter(|_| !self.settled);
+        let open = self.open_at().filter(|_| !self.open);
         decide.into_iter().chain(open).min().unwrap_or(now + TURN).min(now + TURN)
     }
 
@@ -223,16 +232,26 @@ impl<B: Brain> Actor<B> {
     /// Asks what is to be done and sets it going.
     fn settle(&mut self) {
         self.check_synced();
+        self.use_secrets();
         let now = self.now();
         let effects = self.brain.decide(now);
         self.perform(effects);
-        if self.engines.any_heard() {
-            self.heard_at.get_or_insert_with(Instant::now);
+        if self.listed_at.is_none() || !self.answers.is_empty() {
+            return;
         }
-        let all_heard = self.listed_at.is_some() && self.answers.is_empty() && self.engines.all_heard();
-        if !self.settled && (all_heard || self.open_at().is_some_and(|at| at <= Instant::now())) {
+        if !self.open {
+            if self.engines.any_heard() {
+                self.heard_at.get_or_insert_with(Instant::now);
+            }
+            if self.engines.all_heard() || self.open_at().is_some_and(|at| at <= Instant::now()) {
+                self.open = true;
+                self.shared.fleet.open();
+            }
+        }
+        // What a process before this one has published stands until it is known what takes its place.
+        if !self.settled && self.brain.has_settled() {
             self.settled = true;
-            self.shared.fleet.open();
+            self.publish_bases();
             self.shared.routes.settled();
         }
     }
@@ -244,11 +263,10 @@ impl<B: Brain> Actor<B> {
             Input::Object(number, change) => self.object_changed(number, change),
             Input::Pod(number, change) => self.pod_changed(number, change),
             Input::Held(key, uid, result) => self.held(&key, &uid, result),
-            Input::RetriesWritten(key) => self.retries_written(&key),
-            Input::Released(key, uid) => self.released(&key, &uid),
+            Input::RetriesWritten(key, uid) => self.retries_written(&key, &uid),
             Input::Zone(node, zone) => self.zone_known(node, zone),
             Input::Note(entries) => self.note_read(entries),
-            Input::SecretChanged(secret) => self.secret_changed(&secret.namespace, &secret.name),
+            Input::SecretChanged(secret) => self.secret_changed(&secret),
             // The loop ends on it.
             Input::Stop => {}
         }
@@ -283,6 +301,7 @@ impl<B: Brain> Actor<B> {
     fn check_synced(&mut self) {
         if self.listed_at.is_none() && self.unlisted.is_empty() && !self.engines.waits_for_zones() {
             self.listed_at = Some(Instant::now());
+            self.forget_lost_pods();
             self.observe(Fact::Synced);
         }
     }

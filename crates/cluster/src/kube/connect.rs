@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_engine::{BaseUrl, CONNECT_TIMEOUT, Engine, Models, Signals, Vllm, VllmConfig};
@@ -26,6 +27,9 @@ pub struct EngineKeySecret {
     /// The key in it.
     pub key: String,
 }
+
+/// A listing takes milliseconds; with less than this left for it, nothing is begun.
+const LEAST_LISTING: Duration = Duration::from_millis(200);
 
 /// Connects to pods, all through one client.
 pub(super) struct ConnectPods {
@@ -87,7 +91,7 @@ struct PodEngine {
 }
 
 impl PodEngine {
-    async fn vllm(&self) -> Result<Vllm, Fault> {
+    async fn config(&self) -> Result<VllmConfig, Fault> {
         let mut api_key = self.secrets.of(&self.namespace, &self.key).await?;
         if let (None, Some(EngineKeySecret { name, key })) = (&api_key, &self.fallback) {
             api_key = match self.secrets.key(&self.namespace, name, key).await {
@@ -96,38 +100,43 @@ impl PodEngine {
                 other => Some(other?),
             };
         }
-        Ok(Vllm::new(self.client.clone(), VllmConfig { api_key, ..VllmConfig::new(self.base_url.clone()) }))
+        Ok(VllmConfig { api_key, ..VllmConfig::new(self.base_url.clone()) })
     }
 
-    /// To be asked right before something is changed: once a connection stands, the request is there.
-    fn may_act(&self) -> Result<(), Fault> {
-        if self.fence.allows(CONNECT_TIMEOUT) {
-            return Ok(());
-        }
-        Err(Fault::new(Scope::Transient, "NotLeading", "this process does not lead any more"))
+    /// To look at it.
+    async fn reader(&self) -> Result<Vllm, Fault> {
+        Ok(Vllm::new(self.client.clone(), self.config().await?))
+    }
+
+    /// To change it once, here and now. It is listed first, and then asked for the change: once a connection stands, the
+    /// request is there. So the listing has what the fence leaves beside that.
+    async fn writer(&self) -> Result<Vllm, Fault> {
+        let config = self.config().await?;
+        let left = self.fence.left().and_then(|left| left.checked_sub(CONNECT_TIMEOUT));
+        let Some(left) = left.filter(|left| *left >= LEAST_LISTING) else {
+            return Err(Fault::new(Scope::Transient, "NotLeading", "this process does not lead any more"));
+        };
+        let call_timeout = config.call_timeout.min(left);
+        Ok(Vllm::new(self.client.clone(), VllmConfig { call_timeout, ..config }))
     }
 }
 
 #[async_trait]
 impl Engine for PodEngine {
     async fn models(&self) -> Result<Models, Fault> {
-        self.vllm().await?.models().await
+        self.reader().await?.models().await
     }
 
     async fn signals(&self) -> Result<Signals, Fault> {
-        self.vllm().await?.signals().await
+        self.reader().await?.signals().await
     }
 
     async fn load(&self, name: &AdapterName, path: &str, key: Option<&Secret>) -> Result<(), Fault> {
-        let vllm = self.vllm().await?;
-        self.may_act()?;
-        vllm.load(name, path, key).await
+        self.writer().await?.load(name, path, key).await
     }
 
     async fn unload(&self, name: &AdapterName, key: Option<&Secret>) -> Result<(), Fault> {
-        let vllm = self.vllm().await?;
-        self.may_act()?;
-        vllm.unload(name, key).await
+        self.writer().await?.unload(name, key).await
     }
 }
 

@@ -46,10 +46,15 @@ impl Fence {
 
     /// Whether something may be begun that has reached its target `reach` from now at the latest.
     pub fn allows(&self, reach: Duration) -> bool {
+        self.left().is_some_and(|left| left >= reach)
+    }
+
+    /// How long something that is begun now may take to reach its target; none where nothing may be begun.
+    pub(super) fn left(&self) -> Option<Duration> {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Until::Ever => true,
-            Until::Then(deadline) => Instant::now() + reach <= deadline,
-            Until::Never => false,
+            Until::Ever => Some(Duration::MAX),
+            Until::Then(deadline) => deadline.checked_duration_since(Instant::now()),
+            Until::Never => None,
         }
     }
 }

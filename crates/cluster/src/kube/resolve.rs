@@ -4,8 +4,6 @@ use longshore_api::spec::AdapterSpec;
 use longshore_reconciler::Resolved;
 use longshore_types::{Fault, Root, Scheme, Scope};
 
-/// The engine fetches the files by itself.
-pub(super) const ENGINE_DOWNLOADS: &str = "EngineDownloads";
 /// The files have to be fetched, and there is nothing that could put them where the engine sees them.
 const STORE_NOT_SHARED: &str = "StoreNotShared";
 /// The bytes cannot be seen, so that nothing can be promised about them.
@@ -23,8 +21,8 @@ pub(super) fn resolve(spec: &AdapterSpec) -> Result<Resolved, Fault> {
         return refuse(UNVERIFIABLE, message.to_owned());
     }
     let url = &spec.artifact;
-    let (text, warnings) = match url.scheme() {
-        Scheme::File => (url.path().unwrap_or_default(), Vec::new()),
+    let text = match url.scheme() {
+        Scheme::File => url.path().unwrap_or_default(),
         Scheme::HuggingFace => {
             let repository = url.as_written().split_once("://").map_or("", |(_, repository)| repository);
             if let Some((name, revision)) = repository.split_once('@') {
@@ -34,11 +32,7 @@ pub(super) fn resolve(spec: &AdapterSpec) -> Result<Resolved, Fault> {
                 );
                 return refuse(UNVERIFIABLE, message);
             }
-            let message = format!(
-                "the engine downloads {repository} by itself, inside its own loop, so that its requests wait meanwhile; the \
-                 longshore-sidecar container in its pod would fetch it beside"
-            );
-            (repository, vec![(ENGINE_DOWNLOADS, message)])
+            repository
         }
         Scheme::S3 | Scheme::Gcs | Scheme::Azure | Scheme::Http | Scheme::Oci => {
             let message = format!(
@@ -51,7 +45,7 @@ pub(super) fn resolve(spec: &AdapterSpec) -> Result<Resolved, Fault> {
             return refuse(longshore_api::INVALID_SPEC, format!("{url} is a relative path, which means nothing here"));
         }
     };
-    Ok(Resolved { root: Root::Other(text.into()), bytes: None, rank: None, warnings })
+    Ok(Resolved { root: Root::Other(text.into()), bytes: None, rank: None, warnings: Vec::new() })
 }
 
 #[cfg(test)]
@@ -78,7 +72,6 @@ mod tests {
             let resolved = resolve(&spec(url)).unwrap();
             assert_eq!(resolved.root, Root::Other(root.into()), "{url}");
             assert_eq!(resolved.digest(), None);
-            assert_eq!(!resolved.warnings.is_empty(), url.contains("org/"), "{url}");
         }
     }
 

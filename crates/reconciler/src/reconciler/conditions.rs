@@ -3,7 +3,7 @@
 use longshore_api::spec::Replicas;
 use longshore_api::status::{ArtifactStatus, Condition, EngineStatus, ModelAdapterStatus, Phase};
 use longshore_scheduler::{Class, Reason};
-use longshore_types::{AdapterKey, EngineId};
+use longshore_types::{AdapterKey, EngineId, Scheme};
 
 use super::Reconciler;
 use super::objects::Object;
@@ -15,6 +15,10 @@ use crate::adapter::{Adapter, Hold};
 const SHOWN_ENGINES: usize = 16;
 /// Why requests are not answered, where nothing more is to be said in one word.
 const UNAVAILABLE: &str = "ModelAdapterUnavailable";
+
+/// Said of a repository that is handed to engines as it is. No event: it is so for as long as the object is as it is.
+const ENGINE_DOWNLOADS: &str = "; each engine downloads it by itself, inside its own loop, so that its requests wait \
+                                meanwhile: the longshore-sidecar container in its pod would fetch it beside";
 
 /// How an adapter stands, gathered once for everything that is shown of it.
 pub(super) struct Picture<'a> {
@@ -317,7 +321,10 @@ impl<'a> Picture<'a> {
         };
         let (current, desired) = (adapter.assigned.iter().filter(holds_target).count(), self.desired());
         let asked_for = target.generation == Some(adapter.spec.generation);
-        let odd: String = target.resolved.warnings.iter().map(|(_, message)| format!("; {message}")).collect();
+        let mut odd: String = target.resolved.warnings.iter().map(|(_, message)| format!("; {message}")).collect();
+        if adapter.spec.artifact.scheme() == Scheme::HuggingFace && target.resolved.digest().is_none() {
+            odd.push_str(ENGINE_DOWNLOADS);
+        }
         let count = format!("{current} of {desired} replicas hold what the spec asks for{odd}");
         if !asked_for || current < desired || self.ready < desired || desired == 0 {
             set(status, "UpToDate", "False", "Progressing", count);

@@ -65,6 +65,7 @@ impl Reconciler {
         }
         self.dirty_engines.insert(id.clone());
         self.effects.push(Effect::EngineChanged(id));
+        self.check_settled(now);
     }
 
     pub(super) fn engine_gone(&mut self, now: Timestamp, id: &EngineId) {

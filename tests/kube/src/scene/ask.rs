@@ -87,6 +87,11 @@ impl Router {
         self.answered(self.client.get(format!("{}{path}", self.base))).await
     }
 
+    /// The same with a bearer token.
+    pub async fn get_as(&self, path: &str, token: &str) -> Answered {
+        self.answered(self.client.get(format!("{}{path}", self.base)).bearer_auth(token)).await
+    }
+
     async fn answered(&self, request: reqwest::RequestBuilder) -> Answered {
         let answer = match request.send().await {
             Ok(answer) => answer,

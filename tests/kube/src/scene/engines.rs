@@ -1,16 +1,24 @@
 //! What engines hold and did, and what routers are told of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use longshore_api::labels::{GROUP, KIND, VERSION};
-use longshore_testkit::{LogEntry, What};
+use longshore_testkit::adapters::{AdapterRecipe, write};
+use longshore_testkit::{LogEntry, SimConfig, What};
 use serde_json::{Value, json};
 
 use super::SOON;
-use crate::Cluster;
+use crate::{Cluster, Engine, ManualPod, manifests};
+
+/// The base model of these engines, which is also the label by which adapters find them.
+pub const MODEL: &str = longshore_testkit::tiny::NAME;
+
+/// How many adapters an engine here has room for.
+const ROOM: usize = 128;
 
 /// How often an engine was asked to load an adapter and did, over all its lives.
 pub fn loads(log: &[LogEntry], adapter: &str) -> usize {
@@ -44,7 +52,48 @@ pub async fn unload(address: SocketAddr, adapter: &str) {
     }
 }
 
+/// A ModelAdapter for so many engines, or for all.
+pub fn adapter(namespace: &str, name: &str, url: &str, replicas: Option<usize>) -> String {
+    let mut object = manifests::adapter(namespace, name, MODEL, url);
+    if let Some(replicas) = replicas {
+        object["spec"]["replicas"] = json!(replicas);
+    }
+    format!("---\n{object}\n")
+}
+
+impl Engine {
+    /// The adapters that it lists.
+    pub async fn held(&self) -> Vec<String> {
+        held(self.sim.addr()).await.unwrap_or_else(|error| panic!("{}: {error}", self.pod.name()))
+    }
+
+    /// How often it has loaded an adapter.
+    pub fn loads(&self, adapter: &str) -> usize {
+        loads(&self.control().log(), adapter)
+    }
+}
+
 impl Cluster {
+    /// The path of a good adapter that every engine can read; another seed is another adapter.
+    pub fn artifact(&self, name: &str, seed: u64) -> String {
+        let folder = self.shared().join("adapters").join(name);
+        if let Err(error) = write(&folder, &AdapterRecipe::seeded(seed)) {
+            panic!("{}: {error}", folder.display());
+        }
+        folder.to_string_lossy().into_owned()
+    }
+
+    /// An engine of [`MODEL`] in the test's process, whose pod has been Ready for long.
+    pub async fn engine(&self, namespace: &str, name: &str) -> Engine {
+        let config = SimConfig { max_cpu_loras: ROOM, hub: Some(self.hub()), ..SimConfig::default() };
+        Engine::start(self, namespace, name, config, |pod: ManualPod| {
+            pod.label("model.aibrix.ai/name", MODEL)
+                .args(&["--enable-lora", &format!("--max-cpu-loras={ROOM}"), "--max-lora-rank=16"])
+                .ready_for(Duration::from_secs(60))
+        })
+        .await
+    }
+
     /// An `Api` of adapters that takes and shows all that the server has.
     pub fn adapters(&self, namespace: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, KIND), "modeladapters");
@@ -72,7 +121,8 @@ impl Cluster {
     /// Waits until no object of these adapters is left.
     pub async fn until_gone(&self, namespace: &str, adapters: &[&str]) {
         self.wait_for(&format!("the end of {}", adapters.join(", ")), SOON, async || {
-            let found = self.adapters(namespace).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let found =
+                self.adapters(namespace).list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let left: Vec<_> = found.items.into_iter().filter_map(|object| object.metadata.name).collect();
             match left.iter().any(|name| adapters.contains(&name.as_str())) {
                 true => Err(format!("{left:?} are left")),
@@ -85,10 +135,12 @@ impl Cluster {
     /// The pods to which routers may send requests for an adapter, by name.
     pub async fn ready_on(&self, namespace: &str, adapter: &str) -> Result<Vec<String>, String> {
         let slices: Api<EndpointSlice> = self.api(namespace);
-        let labels = format!("model.aibrix.ai/name={adapter},endpointslice.kubernetes.io/managed-by=longshore-controller");
+        let labels =
+            format!("model.aibrix.ai/name={adapter},endpointslice.kubernetes.io/managed-by=longshore-controller");
         let found = slices.list(&ListParams::default().labels(&labels)).await.map_err(|error| error.to_string())?;
         let endpoints = found.items.into_iter().flat_map(|slice| slice.endpoints);
-        let ready = endpoints.filter(|one| one.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true));
+        let ready =
+            endpoints.filter(|one| one.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true));
         let mut pods: Vec<_> = ready.filter_map(|one| one.target_ref.and_then(|target| target.name)).collect();
         pods.sort();
         Ok(pods)

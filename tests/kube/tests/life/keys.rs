@@ -4,7 +4,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use longshore_kube_tests::scene::{Router, SOON};
-use longshore_kube_tests::{Cluster, Options, inside};
+use longshore_kube_tests::{Options, inside};
 
 const BASE: &str = "qwen-coder-1-5b-instruct";
 const ADAPTER: &str = "qwen-code-lora-with-key";
@@ -13,13 +13,6 @@ const KEY: &str = "sk-kFJ12nKsFakefVmGpj3QzX65s4RbN2xJqWzPYCjYu7wT3BFake";
 
 fn sample(name: &str) -> String {
     format!("{}/../../samples/adapter/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-async fn events(cluster: &Cluster) -> Vec<String> {
-    let events: Api<Event> = cluster.api("default");
-    let listed = events.list(&ListParams::default()).await.unwrap();
-    let about = listed.items.iter().filter(|event| event.regarding.as_ref().is_some_and(|it| it.name.as_deref() == Some(ADAPTER)));
-    about.filter_map(|event| event.reason.clone()).collect()
 }
 
 #[test]
@@ -49,10 +42,9 @@ fn i8_an_engine_that_asks_for_a_key_gets_it_from_a_secret_or_from_the_object_wit
             assert_eq!(router.complete(ADAPTER, None).await.status, 401, "the router shows no key of its own");
             cluster
                 .wait_for("the events", SOON, async || {
-                    let reasons = events(&cluster).await;
-                    let said = reasons.iter().any(|reason| reason == "InsecureApiKey");
-                    let loaded = reasons.iter().any(|reason| reason == "Loaded");
-                    if loaded && said == insecure { Ok(()) } else { Err(format!("{reasons:?}")) }
+                    let told = cluster.told("default", ADAPTER).await;
+                    let has = |reason: &str| told.iter().any(|event| event.reason == reason);
+                    if has("Loaded") && has("InsecureApiKey") == insecure { Ok(()) } else { Err(format!("{told:?}")) }
                 })
                 .await;
             cluster.kubectl(&["delete", "modeladapter", ADAPTER, "--timeout=30s"]).await.expect_success();

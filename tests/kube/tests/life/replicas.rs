@@ -8,7 +8,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use longshore_api::ModelAdapter;
-use longshore_kube_tests::scene::{Router, SOON, held};
+use longshore_kube_tests::scene::engines::held;
+use longshore_kube_tests::scene::{Router, SOON};
 use longshore_kube_tests::{Cluster, Options, inside};
 
 const BASE: &str = "qwen-coder-1-5b-instruct";
@@ -41,7 +42,8 @@ fn the_samples_share_three_engines_and_leave_nothing_on_them() {
         for (name, replicas) in ADAPTERS {
             cluster
                 .wait_for(&format!("{name} on {replicas} engines"), SOON, async || {
-                    let status = adapters.get(name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+                    let status =
+                        adapters.get(name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
                     let counts = (status.desired_replicas, status.ready_replicas, status.instances.len());
                     let wanted = i32::try_from(replicas).unwrap();
                     if counts == (wanted, wanted, replicas) { Ok(()) } else { Err(format!("{status:?}")) }
@@ -68,12 +70,15 @@ fn the_samples_share_three_engines_and_leave_nothing_on_them() {
         assert!(all.len() == 3 && all.values().all(Vec::is_empty), "{all:?}");
         cluster
             .wait_for("nothing of ours but the base model's slice", SOON, async || {
-                let (services, slices): (Api<Service>, Api<EndpointSlice>) = (cluster.api("default"), cluster.api("default"));
+                let (services, slices): (Api<Service>, Api<EndpointSlice>) =
+                    (cluster.api("default"), cluster.api("default"));
                 let labels = "endpointslice.kubernetes.io/managed-by=longshore-controller";
                 let slices = slices.list(&ListParams::default().labels(labels)).await.unwrap().items;
-                let services = services.list(&ListParams::default().labels("adapter.model.aibrix.ai/name")).await.unwrap();
+                let services =
+                    services.list(&ListParams::default().labels("adapter.model.aibrix.ai/name")).await.unwrap();
                 let left: Vec<String> = slices.iter().map(|slice| slice.name_any()).collect();
-                let bases = slices.iter().filter(|slice| !slice.annotations().contains_key("longshore.dev/adapter")).count();
+                let bases =
+                    slices.iter().filter(|slice| !slice.annotations().contains_key("longshore.dev/adapter")).count();
                 if services.items.is_empty() && left.len() == bases { Ok(()) } else { Err(format!("{left:?}")) }
             })
             .await;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use longshore_kube_tests::scene::engines::adapter;
 use longshore_kube_tests::scene::{Router, SOON};
 use longshore_kube_tests::{Cluster, Options, inside};
 use serde_json::json;
-
-use super::{adapter, artifact, engine};
 
 /// Asks without a pause until it is told to stop, and says what it was answered: how often, and what it had not to be.
 async fn ask_on(router: Router, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Vec<String> {
@@ -35,17 +34,16 @@ async fn until_text(cluster: &Cluster, router: &Router, what: &str, is_it: impl 
 fn a_changed_url_is_served_and_no_request_fails_meanwhile() {
     inside(Options::default(), async |cluster| {
         cluster.install().await;
-        let (old, new) = (artifact(&cluster, "sql-1", 1), artifact(&cluster, "sql-2", 2));
-        let engines = [engine(&cluster, "engine-0").await, engine(&cluster, "engine-1").await];
-        cluster.apply(&adapter("sql", &old, None).to_string()).await;
+        let (old, new) = (cluster.artifact("sql-1", 1), cluster.artifact("sql-2", 2));
+        let engines = [cluster.engine("default", "engine-0").await, cluster.engine("default", "engine-1").await];
+        cluster.apply(&adapter("default", "sql", &old, None)).await;
         cluster.until_ready_on("default", "sql", &["engine-0", "engine-1"]).await;
         let router = Router::of(&cluster).await;
         let before = until_text(&cluster, &router, "an answer", |_| true).await;
 
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let clients: Vec<_> = (0..2)
-            .map(|_| tokio::spawn(ask_on(router.clone(), Arc::clone(&stop), Arc::clone(&answered))))
-            .collect();
+        let clients: Vec<_> =
+            (0..2).map(|_| tokio::spawn(ask_on(router.clone(), Arc::clone(&stop), Arc::clone(&answered)))).collect();
         let enough = async |more: u64| {
             let from = answered.load(Ordering::SeqCst);
             cluster
@@ -63,12 +61,12 @@ fn a_changed_url_is_served_and_no_request_fails_meanwhile() {
         for engine in &engines {
             cluster
                 .wait_for("the new path alone", SOON, async || {
-                    let models: serde_json::Value = async {
-                        reqwest::get(format!("{}/v1/models", engine.sim.url())).await?.json().await
-                    }
-                    .await
-                    .map_err(|error: reqwest::Error| error.to_string())?;
-                    let roots: Vec<_> = models["data"].as_array().unwrap().iter().skip(1).map(|m| m["root"].clone()).collect();
+                    let models: serde_json::Value =
+                        async { reqwest::get(format!("{}/v1/models", engine.sim.url())).await?.json().await }
+                            .await
+                            .map_err(|error: reqwest::Error| error.to_string())?;
+                    let roots: Vec<_> =
+                        models["data"].as_array().unwrap().iter().skip(1).map(|m| m["root"].clone()).collect();
                     if roots == [json!(new)] { Ok(()) } else { Err(format!("{roots:?}")) }
                 })
                 .await;

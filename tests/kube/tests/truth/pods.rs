@@ -1,11 +1,9 @@
 //! Pods that go, restart, flap, and one that shows nothing of what has happened in it.
 
-use longshore_kube_tests::scene::engines::{held, loads, unload};
+use longshore_kube_tests::scene::engines::{MODEL, adapter, held, loads, unload};
 use longshore_kube_tests::scene::{Install, Router, SOON};
 use longshore_kube_tests::{Options, SimControl, inside, manifests};
 use longshore_testkit::What;
-
-use super::{adapter, artifact, engine, loaded};
 
 /// Longer than a flap, which no test can measure; every wait in between is for something to be seen.
 const FLAP: std::time::Duration = std::time::Duration::from_secs(2);
@@ -14,10 +12,10 @@ const FLAP: std::time::Duration = std::time::Duration::from_secs(2);
 fn i9_what_a_pods_status_says_is_shown_at_once_and_moves_only_what_it_must() {
     inside(Options::default(), async |cluster| {
         cluster.install().await;
-        let path = artifact(&cluster, "sql", 1);
-        let mut engines = [engine(&cluster, "engine-0").await, engine(&cluster, "engine-1").await];
-        cluster.apply(&adapter("everywhere", &path, None).to_string()).await;
-        cluster.apply(&adapter("once", &path, Some(1)).to_string()).await;
+        let path = cluster.artifact("sql", 1);
+        let mut engines = [cluster.engine("default", "engine-0").await, cluster.engine("default", "engine-1").await];
+        cluster.apply(&adapter("default", "everywhere", &path, None)).await;
+        cluster.apply(&adapter("default", "once", &path, Some(1))).await;
         cluster.until_ready_on("default", "everywhere", &["engine-0", "engine-1"]).await;
         cluster.until_phase("default", "everywhere", "Running", true).await;
         cluster.until_phase("default", "once", "Running", true).await;
@@ -35,8 +33,8 @@ fn i9_what_a_pods_status_says_is_shown_at_once_and_moves_only_what_it_must() {
         cluster.until_ready_on("default", "everywhere", &["engine-0", "engine-1"]).await;
         cluster.until_ready_on("default", "once", &[here]).await;
         cluster.until_phase("default", "once", "Running", true).await;
-        assert_eq!([loaded(&engines[index], "once"), loaded(&engines[index], "everywhere")], [1, 1], "no reload");
-        assert_eq!([loaded(&engines[1 - index], "once"), loaded(&engines[1 - index], "everywhere")], [0, 1]);
+        assert_eq!([engines[index].loads("once"), engines[index].loads("everywhere")], [1, 1], "no reload");
+        assert_eq!([engines[1 - index].loads("once"), engines[1 - index].loads("everywhere")], [0, 1]);
 
         // A new life of the container holds nothing: withdrawn as soon as the status shows it, and loaded once.
         engines[index].sim.kill().await;
@@ -47,8 +45,8 @@ fn i9_what_a_pods_status_says_is_shown_at_once_and_moves_only_what_it_must() {
         engines[index].pod.set_ready(&cluster, true).await;
         cluster.until_ready_on("default", "everywhere", &["engine-0", "engine-1"]).await;
         cluster.until_ready_on("default", "once", &[here]).await;
-        assert_eq!([loaded(&engines[index], "once"), loaded(&engines[index], "everywhere")], [2, 2], "once a life");
-        assert_eq!([loaded(&engines[1 - index], "once"), loaded(&engines[1 - index], "everywhere")], [0, 1]);
+        assert_eq!([engines[index].loads("once"), engines[index].loads("everywhere")], [2, 2], "once a life");
+        assert_eq!([engines[1 - index].loads("once"), engines[1 - index].loads("everywhere")], [0, 1]);
 
         // Without a word of its pod an adapter is gone: the listing finds it.
         unload(engines[index].sim.addr(), "everywhere").await;
@@ -59,7 +57,7 @@ fn i9_what_a_pods_status_says_is_shown_at_once_and_moves_only_what_it_must() {
             })
             .await;
         cluster.until_ready_on("default", "everywhere", &["engine-0", "engine-1"]).await;
-        assert_eq!(loaded(&engines[index], "everywhere"), 3);
+        assert_eq!(engines[index].loads("everywhere"), 3);
 
         // The last pod goes.
         engines[0].pod.delete(&cluster).await;
@@ -77,14 +75,15 @@ fn i1_an_engine_that_died_or_forgot_an_adapter_gets_no_request_that_it_cannot_an
     inside(Options::default(), async |cluster| {
         // So rarely that no listing of the interval can be what finds it.
         cluster.install_with(&Install::default().flags(&["--list-interval=120"])).await;
-        cluster.apply(&manifests::engines("default", super::MODEL, 2, &["--max-cpu-loras", "8"]).to_string()).await;
-        cluster.apply(&adapter("sql", &artifact(&cluster, "sql", 1), None).to_string()).await;
+        cluster.apply(&manifests::engines("default", MODEL, 2, &["--max-cpu-loras", "8"]).to_string()).await;
+        cluster.apply(&adapter("default", "sql", &cluster.artifact("sql", 1), None)).await;
         cluster.rolled_out("default").await;
-        let pods = cluster.pod_names("default", &format!("model.aibrix.ai/name={}", super::MODEL)).await;
+        let pods = cluster.pod_names("default", &format!("model.aibrix.ai/name={}", MODEL)).await;
         let names: Vec<&str> = pods.iter().map(String::as_str).collect();
         cluster.until_ready_on("default", "sql", &names).await;
         let router = Router::of(&cluster).await;
-        let answer = |answered: &longshore_kube_tests::scene::Answered| (answered.status, answered.text().map(str::to_owned));
+        let answer =
+            |answered: &longshore_kube_tests::scene::Answered| (answered.status, answered.text().map(str::to_owned));
         let first = cluster
             .wait_for("an answer", SOON, async || {
                 let answered = router.complete("sql", None).await;

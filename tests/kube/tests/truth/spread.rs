@@ -2,24 +2,24 @@
 
 use futures::future::join_all;
 use longshore_kube_tests::scene::SOON;
+use longshore_kube_tests::scene::engines::adapter;
 use longshore_kube_tests::{Engine, Options, inside};
 use serde_json::json;
-
-use super::{adapter, artifact, count, engine};
 
 #[test]
 fn a_hundred_adapters_of_one_replica_are_spread_evenly_and_leave_nothing_when_they_move_or_go() {
     inside(Options::default(), async |cluster| {
-        cluster.install().await;
-        let path = artifact(&cluster, "sql", 1);
+        let path = cluster.artifact("sql", 1);
         let mut engines: Vec<Engine> = Vec::new();
         for number in 0..10 {
-            engines.push(engine(&cluster, &format!("engine-{number}")).await);
+            engines.push(cluster.engine("default", &format!("engine-{number}")).await);
         }
+        // They are there before the controller: it looks at all of them before it chooses.
+        cluster.install().await;
         let names: Vec<String> = (0..100).map(|number| format!("adapter-{number}")).collect();
-        let all: Vec<String> = names.iter().map(|name| format!("---\n{}\n", adapter(name, &path, Some(1)))).collect();
+        let all: Vec<String> = names.iter().map(|name| adapter("default", name, &path, Some(1))).collect();
         cluster.apply(&all.concat()).await;
-        let counts = async || join_all(engines.iter().map(count)).await;
+        let counts = async || join_all(engines.iter().map(Engine::held)).await.iter().map(Vec::len).collect::<Vec<_>>();
         let until = async |what: &str, expected: &[usize]| {
             cluster
                 .wait_for(what, SOON, async || {
@@ -33,7 +33,10 @@ fn a_hundred_adapters_of_one_replica_are_spread_evenly_and_leave_nothing_when_th
         // Everywhere, then fewer, then by a selector that only one engine has.
         let patch = async |spec: serde_json::Value| {
             let patch = json!({"spec": spec}).to_string();
-            cluster.kubectl(&["patch", "modeladapter", "adapter-0", "--type=merge", "-p", &patch]).await.expect_success();
+            cluster
+                .kubectl(&["patch", "modeladapter", "adapter-0", "--type=merge", "-p", &patch])
+                .await
+                .expect_success();
         };
         patch(json!({"replicas": 10})).await;
         let everywhere: Vec<String> = (0..10).map(|number| format!("engine-{number}")).collect();

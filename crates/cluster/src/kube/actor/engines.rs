@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
+use longshore_api::spec::EngineSelector;
 use longshore_reconciler::{Fact, Listing, Unfinished};
 use longshore_types::{Address, EngineId, EngineKind, Fault, Namespace};
 use tokio::time::Instant;
@@ -12,11 +13,11 @@ use tokio::time::Instant;
 use super::super::connect::{NamespaceKeys, NoStore};
 use super::super::objects::note::NoteEntry;
 use super::super::pods::{KeySource, PodFacts};
-use super::super::secrets::SecretName;
 use super::super::watch::Change;
 use super::note::unfinished;
 use super::{Actor, Brain, Input, Kind, Known};
 use crate::link::{Link, NoRouter};
+use crate::owed::Owed;
 
 /// How long the zone of a node is taken for what it was. It never changes while the node lives; this is for one that
 /// could not be read.
@@ -50,6 +51,8 @@ struct Engine {
     link: Link,
     /// Whether it has answered, or failed to, since it is known.
     heard: bool,
+    /// Whether it has said what it holds.
+    answered: bool,
 }
 
 impl Engines {
@@ -68,6 +71,11 @@ impl Engines {
     /// What speaks at which address.
     pub(super) fn address(&self, id: &EngineId) -> Option<(EngineKind, Address)> {
         self.known.get(id).map(|engine| (engine.kind, engine.address.clone()))
+    }
+
+    /// Each engine, and where its key is.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&EngineId, &KeySource)> {
+        self.known.iter().filter_map(|(id, engine)| Some((id, &engine.facts.engine.as_ref()?.api_key)))
     }
 
     pub(super) fn any_heard(&self) -> bool {
@@ -116,20 +124,32 @@ impl<B: Brain> Actor<B> {
         }
     }
 
-    /// Selectors of the namespace have changed.
-    pub(super) fn look_at_pods(&mut self, namespace: &Namespace) {
+    /// These selectors of the namespace have come or gone.
+    pub(super) fn look_at_pods(&mut self, namespace: &Namespace, selectors: &[EngineSelector]) {
         let from = EngineId::new(namespace.clone(), "");
-        let pods = self.engines.pods.range(from..).map(|(id, _)| id);
-        let pods: Vec<_> = pods.take_while(|id| id.namespace == *namespace).cloned().collect();
+        let pods = self.engines.pods.range(from..).take_while(|(id, _)| id.namespace == *namespace);
+        let concerned = |facts: &PodFacts| {
+            facts.enabled.is_none() && selectors.iter().any(|selector| selector.matches(&facts.labels))
+        };
+        let pods: Vec<_> = pods.filter(|(_, facts)| concerned(facts)).map(|(id, _)| id.clone()).collect();
         for pod in pods {
             self.look_at_pod(&pod);
         }
     }
 
-    /// Looks after a pod that may hold something of ours, whether or not anybody selects it.
+    /// Looks after a pod that may hold something of ours, whether or not anybody selects it. Before all pods are listed it
+    /// may be one that is still to be shown.
     pub(super) fn keep_engine(&mut self, id: EngineId) {
-        self.engines.kept.insert(id.clone());
-        self.look_at_pod(&id);
+        if self.engines.pods.contains_key(&id) || self.listed_at.is_none() {
+            self.engines.kept.insert(id.clone());
+            self.look_at_pod(&id);
+        }
+    }
+
+    /// Every pod has been shown: those to be looked after that were not are no more.
+    pub(super) fn forget_lost_pods(&mut self) {
+        let Engines { pods, kept, .. } = &mut self.engines;
+        kept.retain(|id| pods.contains_key(id));
     }
 
     /// Whether the pod is an engine, and what kind of one.
@@ -164,8 +184,8 @@ impl<B: Brain> Actor<B> {
     fn engine_seen(&mut self, id: &EngineId, facts: Arc<PodFacts>, zone: Option<Arc<str>>) {
         let now = self.now();
         let Some(seen) = facts.seen(now, zone.clone()) else {
-            // It has no address yet.
-            return;
+            // It has no address yet, or none any more.
+            return self.drop_engine(id);
         };
         let boot = seen.boot.clone();
         match self.engines.known.get_mut(id) {
@@ -184,60 +204,65 @@ impl<B: Brain> Actor<B> {
                 }
                 let link = link(&self.shared, id, &facts);
                 link.tell(boot);
-                let engine = Engine { facts, zone, kind: seen.kind, address: seen.address.clone(), link, heard: false };
+                let (kind, address) = (seen.kind, seen.address.clone());
+                let engine = Engine { facts, zone, kind, address, link, heard: false, answered: false };
                 self.engines.known.insert(id.clone(), engine);
-                self.secrets_in_use();
             }
         }
+        self.secrets_changed = true;
         self.observe(Fact::Engine(Box::new(seen)));
     }
 
     fn drop_engine(&mut self, id: &EngineId) {
         if self.engines.known.remove(id).is_some() {
+            self.secrets_changed = true;
             self.observe(Fact::EngineGone(id.clone()));
         }
     }
 
-    /// Forgets an engine that nobody selects any more and that holds nothing of ours.
+    /// Forgets an engine that nobody selects any more and that holds nothing of ours. One that has not said yet what it
+    /// holds may hold anything.
     pub(super) fn let_go(&mut self, id: &EngineId) {
         if !self.engines.kept.contains(id) || self.listed_at.is_none() {
             return;
         }
-        let heard = self.engines.known.get(id).is_none_or(|engine| engine.heard);
-        if heard && !self.brain.is_involved(id) {
+        let answered = self.engines.known.get(id).is_some_and(|engine| engine.answered);
+        if answered && !self.brain.is_involved(id) {
             self.engines.kept.remove(id);
             self.drop_engine(id);
         }
     }
 
-    /// The zone of the pod's node, or `None` while it is being asked for.
+    /// The zone of the pod's node, or `None` while it is being asked for. A pod that is looked after already does not wait:
+    /// what is news of it may be that it is not Ready any more.
     fn zone_of(&mut self, id: &EngineId, facts: &PodFacts) -> Option<Option<Arc<str>>> {
         let Some(node) = facts.node.as_ref().filter(|_| facts.zone.is_none()) else { return Some(facts.zone.clone()) };
         if !self.shared.sees_nodes {
             return Some(None);
         }
+        let before = self.engines.known.get(id).map(|engine| engine.zone.clone());
         match self.engines.zones.get_mut(node) {
             Some(Zone::Known(zone, at)) if zone.is_some() || at.elapsed() < ZONE_AGE => return Some(zone.clone()),
             Some(Zone::Asked(waiting)) => {
                 waiting.insert(id.clone());
-                return None;
+                return before;
             }
             _ => {}
         }
         self.engines.zones.insert(node.clone(), Zone::Asked([id.clone()].into()));
-        let (calls, inbox, node) = (self.shared.calls.clone(), self.shared.inbox.clone(), node.clone());
+        let (calls, node) = (self.shared.calls.clone(), node.clone());
+        let unknown = Owed::new(self.shared.inbox.clone(), Input::Zone(node.clone(), None));
         self.tasks.spawn(async move {
             let nodes: Api<Node> = Api::all(calls.client());
-            let zone = match calls.once(nodes.get_metadata_opt(&node)).await {
-                Ok(found) => found.and_then(|node| node.metadata.labels?.get(ZONE).map(|zone| zone.as_str().into())),
-                Err(error) => {
-                    tracing::warn!(node = &*node, %error, "cannot tell the zone of a node");
-                    None
+            match calls.once(nodes.get_metadata_opt(&node)).await {
+                Ok(found) => {
+                    let zone = found.and_then(|node| node.metadata.labels?.get(ZONE).map(|zone| zone.as_str().into()));
+                    unknown.answer(Input::Zone(node, zone));
                 }
-            };
-            let _ = inbox.send(Input::Zone(node, zone));
+                Err(error) => tracing::warn!(node = &*node, %error, "cannot tell the zone of a node"),
+            }
         });
-        None
+        before
     }
 
     pub(super) fn zone_known(&mut self, node: Arc<str>, zone: Option<Arc<str>>) {
@@ -252,6 +277,7 @@ impl<B: Brain> Actor<B> {
     pub(super) fn listed(&mut self, id: EngineId, result: Result<Listing, Fault>) {
         if let Some(engine) = self.engines.known.get_mut(&id) {
             engine.heard = true;
+            engine.answered |= result.is_ok();
         }
         self.observe(Fact::Listed { engine: id.clone(), result });
         self.let_go(&id);
@@ -267,16 +293,6 @@ impl<B: Brain> Actor<B> {
         self.listed_all(Kind::Note, 0);
     }
 
-    /// The Secrets that objects and engines name are the ones that are looked at again.
-    pub(super) fn secrets_in_use(&self) {
-        let of_objects = self.objects.secrets().map(|(namespace, name)| secret(namespace, name));
-        let of_engines = self.engines.known.iter().filter_map(|(id, engine)| {
-            let KeySource::Secrets(keys) = &engine.facts.engine.as_ref()?.api_key else { return None };
-            Some(keys.iter().map(|key| secret(&id.namespace, &key.secret)))
-        });
-        self.shared.secrets.use_only(of_objects.chain(of_engines.flatten()).collect());
-    }
-
     /// The uid of each engine's pod.
     pub(super) fn uids<'a>(&self, ids: impl IntoIterator<Item = &'a EngineId>) -> BTreeMap<EngineId, Arc<str>> {
         let uid = |id: &EngineId| Some((id.clone(), self.engines.facts(id)?.uid.clone()));
@@ -288,8 +304,4 @@ fn link(shared: &super::Shared, id: &EngineId, facts: &PodFacts) -> Link {
     let engine = shared.connect.connect(id, facts.access().as_ref());
     let keys = Arc::new(NamespaceKeys { namespace: id.namespace.clone(), secrets: shared.secrets.clone() });
     Link::new(id.clone(), engine, Arc::new(NoStore), keys, Arc::new(NoRouter))
-}
-
-fn secret(namespace: &Namespace, name: &str) -> SecretName {
-    SecretName { namespace: namespace.clone(), name: name.into() }
 }

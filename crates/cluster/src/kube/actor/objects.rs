@@ -1,69 +1,89 @@
-//! The objects that declare adapters: seen, held, released.
+//! The objects that declare adapters: seen, told, gone.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod selectors;
 
-use longshore_api::labels;
+use std::collections::BTreeMap;
+
 use longshore_api::spec::{EngineKey, EngineSelector};
-use longshore_reconciler::{Fact, Retry};
-use longshore_types::{EngineId, Fault, Namespace, ObjectKey, Scope};
-use tokio::time::sleep;
+use longshore_reconciler::Fact;
+use longshore_types::{EngineId, Fault, Namespace, ObjectKey, ObjectName, OwnerKind};
 
-use super::super::calls::CallError;
 use super::super::object::ObjectFacts;
-use super::super::objects::Attempts;
 use super::super::watch::Change;
-use super::note::entry;
-use super::{Actor, Brain, Input, Kind, Known};
+use super::retries::Retries;
+use super::{Actor, Brain, Kind, Known};
+use selectors::Selectors;
 
 /// Every object that is known of, until nothing of it is left.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     all: Known<ObjectKey, Object>,
-    /// The selectors of each namespace, each once: objects that share one are common.
-    selectors: BTreeMap<Namespace, Vec<(EngineSelector, usize)>>,
+    selectors: Selectors,
 }
 
 /// One object.
 #[derive(Debug)]
-struct Object {
-    facts: ObjectFacts,
-    /// Whether the reconciler knows of it.
-    told: bool,
+pub(super) struct Object {
+    pub facts: ObjectFacts,
+    pub stage: Stage,
     /// Whether our finalizer is being put on it.
-    holding: bool,
-    /// Whether it is gone from the API server.
-    gone: bool,
+    pub holding: bool,
+    /// Why our finalizer cannot be put on it. Then nothing that it declares is done.
+    pub refused: Option<Fault>,
+    /// Whether the reconciler still undoes what an earlier object of this name declared.
+    pub undoing: bool,
     /// The selectors that it is counted with.
     selectors: Vec<EngineSelector>,
-    retries: Retries,
+    pub retries: Retries,
 }
 
-/// The retry annotations of an object.
-#[derive(Debug, Default)]
-struct Retries {
-    /// What they should say, where the reconciler has said so.
-    wanted: Option<Vec<Retry>>,
-    writing: bool,
-    /// Whether `wanted` has changed since the write that is under way began.
-    stale: bool,
+/// How far an object has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The reconciler does not know of it: our finalizer comes first.
+    New,
+    /// The reconciler knows of it.
+    Told,
+    /// The API server has it no more, and the reconciler undoes what was done for it.
+    Gone,
+    /// The reconciler has let go of it, and our finalizer is off or coming off. What others still do with it is nothing to
+    /// us: it is never told again.
+    Released,
 }
 
 impl Object {
     fn new(facts: ObjectFacts) -> Self {
-        let retries = Retries::default();
-        Self { facts, told: false, holding: false, gone: false, selectors: Vec::new(), retries }
+        Self {
+            facts,
+            stage: Stage::New,
+            holding: false,
+            refused: None,
+            undoing: false,
+            selectors: Vec::new(),
+            retries: Retries::default(),
+        }
     }
 }
 
 impl Objects {
     /// Whether any object of the namespace selects a pod with these labels.
     pub(super) fn select(&self, namespace: &Namespace, labels: &BTreeMap<String, String>) -> bool {
-        self.selectors.get(namespace).is_some_and(|all| all.iter().any(|(selector, _)| selector.matches(labels)))
+        self.selectors.match_any(namespace, labels)
     }
 
     pub(super) fn uid(&self, key: &ObjectKey) -> Option<&str> {
         self.all.get(key).map(|object| object.facts.uid.as_str())
+    }
+
+    pub(super) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut Object> {
+        self.all.get_mut(key)
+    }
+
+    /// The objects that the reconciler knows of, of one namespace.
+    pub(super) fn told_in(&self, namespace: &Namespace) -> impl Iterator<Item = &ObjectFacts> {
+        let told =
+            self.all.iter().filter(move |(key, object)| key.namespace == *namespace && object.stage == Stage::Told);
+        told.map(|(_, object)| &object.facts)
     }
 
     /// The Secrets that objects name for the engines.
@@ -73,34 +93,6 @@ impl Objects {
             Some(EngineKey::Secret { name, .. }) => Some((spec.key.namespace(), name.as_str())),
             Some(EngineKey::Inline(_)) | None => None,
         })
-    }
-
-    /// Counts `selectors` for the object in place of those before. Whether any selector came or went.
-    fn select_by(&mut self, key: &ObjectKey, selectors: Vec<EngineSelector>) -> bool {
-        let Some(object) = self.all.get_mut(key) else { return false };
-        if object.selectors == selectors {
-            return false;
-        }
-        let before = std::mem::replace(&mut object.selectors, selectors.clone());
-        let mut changed = false;
-        let all = self.selectors.entry(key.namespace.clone()).or_default();
-        for selector in selectors {
-            match all.iter_mut().find(|(known, _)| *known == selector) {
-                Some((_, count)) => *count += 1,
-                None => {
-                    all.push((selector, 1));
-                    changed = true;
-                }
-            }
-        }
-        for selector in before {
-            if let Some((_, count)) = all.iter_mut().find(|(known, _)| *known == selector) {
-                *count -= 1;
-                changed |= *count == 0;
-            }
-        }
-        all.retain(|(_, count)| *count > 0);
-        changed
     }
 }
 
@@ -113,12 +105,10 @@ impl<B: Brain> Actor<B> {
                 tracing::warn!(modelAdapter = object, error, "a ModelAdapter cannot be read, and is left as it was");
             }
             Change::Gone { namespace, name, uid } => {
-                let known = self.objects.all.iter().find(|(key, object)| {
-                    key.namespace.as_str() == namespace
-                        && key.name.as_str() == name
-                        && uid.as_ref().is_none_or(|uid| *uid == object.facts.uid)
-                });
-                if let Some(key) = known.map(|(key, _)| key.clone()) {
+                let (Ok(namespace), Ok(name)) = (Namespace::new(&namespace), ObjectName::new(&name)) else { return };
+                let key = ObjectKey { namespace, kind: OwnerKind::ModelAdapter, name };
+                let known = self.objects.uid(&key);
+                if known.is_some_and(|known| uid.is_none_or(|uid| uid == known)) {
                     self.object_gone(&key);
                 }
             }
@@ -126,30 +116,53 @@ impl<B: Brain> Actor<B> {
         }
     }
 
-    fn object_put(&mut self, facts: ObjectFacts) {
+    fn object_put(&mut self, mut facts: ObjectFacts) {
         let key = facts.key.clone();
-        if self.objects.all.get(&key).is_some_and(|object| object.facts.uid != facts.uid && !object.gone) {
+        if self.objects.uid(&key).is_some_and(|uid| uid != facts.uid) {
             // It was deleted and made anew between two looks.
             self.object_gone(&key);
         }
-        let news = match self.objects.all.get_mut(&key) {
-            Some(object) => {
-                let news = object.gone || !object.told || facts.is_news(&object.facts);
-                object.gone = false;
-                object.facts = facts;
-                news
-            }
-            None => {
-                self.objects.all.insert(key.clone(), Object::new(facts));
-                self.instances_shown(&key);
-                true
-            }
+        let Some(object) = self.objects.all.get_mut(&key) else {
+            self.objects.all.insert(key.clone(), Object::new(facts));
+            self.instances_shown(&key);
+            return self.new_object(&key);
         };
-        let Some(object) = self.objects.all.get(&key) else { return };
-        if object.facts.is_held() || object.facts.deleting || object.told {
-            if news {
-                self.tell_object(&key);
+        match object.stage {
+            Stage::New => {
+                object.facts = facts;
+                self.new_object(&key);
             }
+            Stage::Told => {
+                let news = facts.is_news(&object.facts);
+                if object.facts.lowered.is_ok() {
+                    // It counts only where the reconciler meets the object for the first time, and is the largest part.
+                    facts.shown = None;
+                }
+                object.facts = facts;
+                // Somebody may have taken our finalizer off.
+                let loose = !object.facts.is_held() && !object.facts.deleting;
+                if news {
+                    self.tell_object(&key);
+                }
+                if loose {
+                    self.hold(&key);
+                }
+            }
+            Stage::Gone => {
+                // Another object of this name, while what the one before declared is still being undone.
+                *object =
+                    Object { undoing: true, selectors: std::mem::take(&mut object.selectors), ..Object::new(facts) };
+                self.new_object(&key);
+            }
+            Stage::Released => object.facts = facts,
+        }
+    }
+
+    /// The reconciler is told of an object once our finalizer is on it, or none can be put on it any more.
+    fn new_object(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.all.get(key) else { return };
+        if object.facts.is_held() || object.facts.deleting {
+            self.tell_object(key);
         } else {
             self.hold(key);
         }
@@ -169,182 +182,66 @@ impl<B: Brain> Actor<B> {
         }
     }
 
-    /// Puts our finalizer on the object before anything else is done for it: what is loaded must not outlive it unknown.
-    fn hold(&mut self, key: ObjectKey) {
-        let Some(object) = self.objects.all.get_mut(&key) else { return };
-        if std::mem::replace(&mut object.holding, true) {
-            return;
-        }
-        let (uid, shown) = (object.facts.uid.clone(), object.facts.finalizers.clone());
-        let (writes, inbox) = (self.shared.objects.clone(), self.shared.inbox.clone());
-        self.tasks.spawn(async move {
-            let result = writes.hold(&key, &uid, &shown).await.map_err(|error| error.fault());
-            let _ = inbox.send(Input::Held(key, uid, result));
-        });
-    }
-
-    pub(super) fn held(&mut self, key: &ObjectKey, uid: &str, result: Result<(), Fault>) {
-        let Some(object) = self.objects.all.get_mut(key).filter(|object| object.facts.uid == uid) else { return };
-        object.holding = false;
-        if object.told {
-            return;
-        }
-        match result {
-            Ok(()) if object.facts.is_held() => {}
-            Ok(()) => object.facts.finalizers.push(labels::FINALIZER.to_owned()),
-            Err(fault) => {
-                let message = format!("cannot put our finalizer on this object: {fault}");
-                object.facts.lowered = Err(Fault::new(Scope::Artifact, fault.reason, message));
-            }
-        }
-        self.tell_object(key);
-    }
-
-    fn tell_object(&mut self, key: &ObjectKey) {
+    /// Tells the reconciler of the object as it is now.
+    pub(super) fn tell_object(&mut self, key: &ObjectKey) {
         let Some(object) = self.objects.all.get_mut(key) else { return };
-        object.told = true;
-        let seen = object.facts.seen();
+        (object.stage, object.undoing) = (Stage::Told, false);
+        let mut seen = object.facts.seen();
+        if let Some(fault) = &object.refused {
+            seen.lowered = Err(fault.clone());
+        }
         // What an object that is wrong now has declared before goes on being served, and so does its selector.
-        let selectors = object.facts.lowered.as_ref().ok().map(|specs| {
-            let mut selectors: Vec<EngineSelector> = Vec::new();
-            for spec in specs {
-                if !selectors.contains(&spec.selector) {
-                    selectors.push(spec.selector.clone());
-                }
-            }
-            selectors
-        });
-        // The engines come first, so that the object is placed at once.
-        if let Some(selectors) = selectors
-            && self.objects.select_by(key, selectors)
-        {
-            self.look_at_pods(&key.namespace);
+        if let Ok(specs) = &seen.lowered {
+            let mut selectors: Vec<EngineSelector> = specs.iter().map(|spec| spec.selector.clone()).collect();
+            selectors.sort();
+            selectors.dedup();
+            // The engines come first, so that the object is placed at once.
+            self.select_by(key, selectors);
         }
         for spec in seen.lowered.iter().flatten().filter(|_| !seen.deleting) {
             self.shared.routes.expect(spec.key.clone());
         }
         self.observe(Fact::Applied(Box::new(seen)));
-        self.secrets_in_use();
+        self.secrets_changed = true;
     }
 
-    fn object_gone(&mut self, key: &ObjectKey) {
+    /// Counts `selectors` for the object in place of those before, and looks at the pods that this makes a difference to.
+    fn select_by(&mut self, key: &ObjectKey, selectors: Vec<EngineSelector>) {
         let Some(object) = self.objects.all.get_mut(key) else { return };
-        object.gone = true;
-        let told = std::mem::take(&mut object.told);
-        self.shared.statuses.forget(key);
-        if told {
-            self.observe(Fact::Deleted(key.clone()));
-        } else {
-            self.forget_object(key);
-        }
-    }
-
-    /// Nothing of the object is left: what could not be undone is noted, and then its finalizer comes off.
-    pub(super) fn release(&mut self, key: ObjectKey, unfinished: Vec<longshore_reconciler::Unfinished>) {
-        for entry in &unfinished {
-            self.keep_engine(entry.engine.clone());
-        }
-        let Some(object) = self.objects.all.get_mut(&key) else { return };
-        object.told = false;
-        let (uid, shown, gone) = (object.facts.uid.clone(), object.facts.finalizers.clone(), object.gone);
-        self.shared.statuses.forget(&key);
-        let (writes, notes, inbox) =
-            (self.shared.objects.clone(), self.shared.notes.clone(), self.shared.inbox.clone());
-        let now = self.now();
-        self.tasks.spawn(async move {
-            let entries: Vec<_> = unfinished.into_iter().map(entry).collect();
-            let done = async {
-                if !entries.is_empty() {
-                    notes.add(&key.namespace, &entries, now).await?;
-                }
-                if gone { Ok(()) } else { writes.release(&key, &uid, &shown).await }
-            };
-            match done.await {
-                Ok(()) => {
-                    let _ = inbox.send(Input::Released(key, uid));
-                }
-                Err(CallError::NotLeading) => {}
-                Err(error) => {
-                    let object = key.to_string();
-                    tracing::error!(modelAdapter = object, %error, "cannot let go of an object that is being deleted");
-                }
-            }
-        });
-    }
-
-    pub(super) fn released(&mut self, key: &ObjectKey, uid: &str) {
-        let Some(object) = self.objects.all.get(key).filter(|object| object.facts.uid == uid) else { return };
-        // One that was told again meanwhile is another life of the same object, which cannot be; one that still has a
-        // finalizer of somebody else stays until the watch says that it is gone.
-        if !object.told {
-            self.forget_object(key);
-        }
-    }
-
-    fn forget_object(&mut self, key: &ObjectKey) {
-        let changed = self.objects.select_by(key, Vec::new());
-        self.objects.all.remove(key);
-        if changed {
-            self.look_at_pods(&key.namespace);
-        }
-    }
-
-    /// What the object's retry annotations should say.
-    pub(super) fn retries(&mut self, key: &ObjectKey, entries: Vec<Retry>) {
-        let Some(object) = self.objects.all.get_mut(key) else { return };
-        object.retries.wanted = Some(entries);
-        object.retries.stale = true;
-        self.write_retries(key);
-    }
-
-    fn write_retries(&mut self, key: &ObjectKey) {
-        let Some(object) = self.objects.all.get_mut(key) else { return };
-        if object.gone || object.retries.writing || !object.retries.stale {
+        let before = std::mem::replace(&mut object.selectors, selectors.clone());
+        if before == selectors {
             return;
         }
-        let Some(wanted) = object.retries.wanted.clone() else { return };
-        let attempts: Vec<Attempts> = wanted
-            .into_iter()
-            .map(|retry| Attempts { pod: retry.engine.name.to_string(), count: retry.count, last: retry.last })
-            .collect();
-        let (uid, shown) = (object.facts.uid.clone(), object.facts.retries.clone());
-        object.retries.stale = false;
-        object.retries.writing = true;
-        let (writes, inbox, key) = (self.shared.objects.clone(), self.shared.inbox.clone(), key.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = writes.retries(&key, &uid, &attempts, &shown).await {
-                let object = key.to_string();
-                tracing::debug!(modelAdapter = object, %error, "the retry annotations are not written");
+        let changed = self.objects.selectors.replace(&key.namespace, &before, &selectors);
+        if !changed.is_empty() {
+            self.look_at_pods(&key.namespace, &changed);
+        }
+    }
+
+    /// The API server has the object no more.
+    fn object_gone(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.all.get_mut(key) else { return };
+        match object.stage {
+            Stage::Told => {
+                object.stage = Stage::Gone;
+                self.shared.statuses.forget(key);
+                self.observe(Fact::Deleted(key.clone()));
             }
-            // What was written is shown by the watch soon; the next write starts from that.
-            sleep(SHOWN_SOON).await;
-            let _ = inbox.send(Input::RetriesWritten(key));
-        });
-    }
-
-    pub(super) fn retries_written(&mut self, key: &ObjectKey) {
-        if let Some(object) = self.objects.all.get_mut(key) {
-            object.retries.writing = false;
-            self.write_retries(key);
+            // As it was before this one came.
+            Stage::New if object.undoing => object.stage = Stage::Gone,
+            Stage::New | Stage::Released => self.forget_object(key),
+            Stage::Gone => {}
         }
     }
 
-    /// What is refused may be fine with another value of a Secret that it uses.
-    pub(super) fn secret_changed(&mut self, namespace: &Namespace, name: &str) {
-        let uses =
-            |object: &Object| object.told && object.facts.lowered.iter().flatten().any(|spec| spec.uses_secret(name));
-        let affected: BTreeSet<_> = self
-            .objects
-            .all
-            .iter()
-            .filter(|(key, object)| key.namespace == *namespace && uses(object))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in affected {
-            self.observe(Fact::TryAgain(key));
-        }
+    /// Nobody selects any pod by the object any more.
+    pub(super) fn select_no_more(&mut self, key: &ObjectKey) {
+        self.select_by(key, Vec::new());
+    }
+
+    pub(super) fn forget_object(&mut self, key: &ObjectKey) {
+        self.select_no_more(key);
+        self.objects.all.remove(key);
+        self.secrets_changed = true;
     }
 }
-
-/// How long a watch takes to show what was written: some milliseconds, and more on a busy API server.
-const SHOWN_SOON: Duration = Duration::from_millis(200);

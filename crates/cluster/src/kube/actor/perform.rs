@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use longshore_reconciler::{Effect, Event, Fact, Route, StatusWrite};
-use longshore_types::{AdapterKey, EngineId, Fault, Scope};
+use longshore_types::{AdapterKey, EngineId, Fault, ObjectKey, Scope};
 
 use super::super::resolve::resolve;
 use super::super::slices::{BaseWrite, RouteWrite};
@@ -42,11 +42,17 @@ impl<B: Brain> Actor<B> {
         for engine in &engines {
             self.refresh_engine(engine);
         }
-        for ((namespace, base_model), endpoints) in self.bases.take_changed() {
-            let pods = self.uids(endpoints.iter().map(|endpoint| &endpoint.engine));
-            self.shared.routes.base(BaseWrite { namespace, base_model, endpoints, pods });
+        if self.settled {
+            self.publish_bases();
         }
+        // An event that goes with a line for the log is in the log already.
+        let logged: BTreeSet<_> = rest.iter().flat_map(about).collect();
         for effect in rest {
+            if let Effect::Event(event) = &effect
+                && !logged.contains(&(event.object.clone(), event.related.clone()))
+            {
+                log_event(event);
+            }
             self.begin(effect);
         }
         // Once per turn, however often it was said: what the reconciler shows is as it is after all of it. Last, since
@@ -56,6 +62,15 @@ impl<B: Brain> Actor<B> {
         }
         for engine in &engines {
             self.let_go(engine);
+        }
+    }
+
+    /// Tells routers which engines answer for each base model. Not before it is known of all engines: the first ones to
+    /// answer would take the others away.
+    pub(super) fn publish_bases(&mut self) {
+        for ((namespace, base_model), endpoints) in self.bases.take_changed() {
+            let pods = self.uids(endpoints.iter().map(|endpoint| &endpoint.engine));
+            self.shared.routes.base(BaseWrite { namespace, base_model, endpoints, pods });
         }
     }
 
@@ -175,17 +190,29 @@ impl<B: Brain> Actor<B> {
     }
 
     fn tell(&self, event: Event) {
-        let Event { object, warning, reason, message, related } = &event;
-        let (name, pod) = (object.to_string(), related.as_ref().map(ToString::to_string));
-        let pod = pod.as_deref();
-        if *warning {
-            tracing::warn!(modelAdapter = name, pod, reason, "{message}");
-        } else {
-            tracing::info!(modelAdapter = name, pod, reason, "{message}");
-        }
-        if let Some(uid) = self.objects.uid(object) {
+        if let Some(uid) = self.objects.uid(&event.object).map(str::to_owned) {
             let pod = event.related.as_ref().and_then(|id| self.engines.facts(id)).map(|facts| facts.uid.to_string());
-            self.shared.events.tell(event.clone(), uid.to_owned(), pod, self.now());
+            self.shared.events.tell(event, uid, pod, self.now());
         }
+    }
+}
+
+/// What a line for the log is about, as an event says it: the object, and the engine where there is one.
+fn about(effect: &Effect) -> impl Iterator<Item = (ObjectKey, Option<EngineId>)> {
+    let line = if let Effect::Log(line) = effect { Some(line) } else { None };
+    line.into_iter().flat_map(|line| {
+        let engines = line.engines.iter().cloned().map(Some).chain([None]);
+        engines.map(|engine| (line.adapter.object.clone(), engine))
+    })
+}
+
+fn log_event(event: &Event) {
+    let Event { object, warning, reason, message, related } = event;
+    let (name, pod) = (object.to_string(), related.as_ref().map(ToString::to_string));
+    let pod = pod.as_deref();
+    if *warning {
+        tracing::warn!(modelAdapter = name, pod, reason, "{message}");
+    } else {
+        tracing::info!(modelAdapter = name, pod, reason, "{message}");
     }
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod keys;
-mod mask;
-mod replicas;
-mod seeds;
+mod life {
+    mod keys;
+    mod mask;
+    mod replicas;
+    mod seeds;
+}
