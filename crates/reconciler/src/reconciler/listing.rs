@@ -67,8 +67,12 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
-        if let Some(engine) = self.engines.get_mut(id) {
-            engine.known = true;
+        let first = self.engines.get_mut(id).is_some_and(|engine| !std::mem::replace(&mut engine.known, true));
+        if first {
+            // It was the one that may have held something.
+            let adapters = self.by_namespace.get(&id.namespace).into_iter().flatten();
+            let restored = adapters.filter(|key| self.adapters.get(*key).is_some_and(|adapter| adapter.restored));
+            self.dirty_adapters.extend(restored.cloned());
         }
         if was_away {
             self.end_back_off(id);
