@@ -216,6 +216,11 @@ impl Adapter {
         roots
     }
 
+    /// Whether it may be held from another root than the wanted one, or may once have been.
+    pub(crate) fn has_history(&self) -> bool {
+        self.restored || self.previous.is_some() || !self.accepted.is_empty() || !self.aibrix.is_empty()
+    }
+
     /// The object has changed, or another one of its name has come: what went wrong says nothing any more.
     pub(crate) fn start_over(&mut self) {
         self.trouble = None;

@@ -132,7 +132,10 @@ impl Reconciler {
         for leftover in gone {
             engine.leftovers.remove(&leftover);
         }
-        for (_, root) in std::mem::take(&mut engine.suspected) {
+        for (name, root) in std::mem::take(&mut engine.suspected) {
+            self.dirty_adapters.extend(
+                self.claims.get(&(id.namespace.clone(), name)).into_iter().flatten().map(|(_, key)| key.clone()),
+            );
             if loading.as_ref() != Some(&root) {
                 self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
             }
