@@ -40,11 +40,17 @@ impl Reconciler {
             !chosen || (adapter.matching.contains(id) && !(superseded && (all_served || !serves)))
         };
         leave.retain(|(id, root)| if wanted { !keeps_its_place(id, root) } else { self.synced });
+        let waits: Vec<EngineId> = outdated.iter().map(|(id, _)| id.clone()).collect();
         if chosen && adapter.gate.is_none() {
             leave.extend(self.to_change_over(key, outdated));
         }
         let settled = wanted && chosen && all_served && !adapter.assigned.is_empty();
         let all_current = settled && adapter.has_history() && self.is_all_current(key);
+        for id in waits {
+            if let Some(engine) = self.engines.get_mut(&id).filter(|engine| engine.loading.is_some()) {
+                engine.swaps.insert(key.clone());
+            }
+        }
         for (id, root) in leave {
             self.begin_leaving(now, Some(key), &id, &key.name, root);
         }

@@ -82,7 +82,6 @@ impl Reconciler {
         engine.signals = listing.load;
         if !listing.base_models.is_empty() && engine.base_models != listing.base_models {
             engine.base_models = listing.base_models;
-            engine.unswept = true;
             news = true;
         }
         // An answer to what was asked before the load began may be about what was there before.
@@ -132,10 +131,13 @@ impl Reconciler {
         for leftover in gone {
             engine.leftovers.remove(&leftover);
         }
-        for (name, root) in std::mem::take(&mut engine.suspected) {
-            self.dirty_adapters.extend(
-                self.claims.get(&(id.namespace.clone(), name)).into_iter().flatten().map(|(_, key)| key.clone()),
-            );
+        let suspected = std::mem::take(&mut engine.suspected);
+        for (name, _) in &suspected {
+            engine.changed(name.as_str());
+        }
+        for (name, root) in suspected {
+            let claims = self.claims.get(&(id.namespace.clone(), name)).into_iter().flatten();
+            self.dirty_adapters.extend(claims.map(|(_, key)| key.clone()));
             if loading.as_ref() != Some(&root) {
                 self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
             }
@@ -193,7 +195,7 @@ impl Reconciler {
     pub(super) fn lost_resident(&mut self, now: Timestamp, id: &EngineId, name: &Arc<str>, root: &Root) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.residents.remove(name);
-        engine.unswept = true;
+        engine.changed(name);
         let parsed = AdapterName::new(name).ok();
         let leaving = parsed.as_ref().and_then(|name| engine.leaving.remove(name));
         self.forget_holder(id, name);
@@ -213,7 +215,7 @@ impl Reconciler {
         self.pin(&root, Holder::Engine(id.clone(), name.to_string()));
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.residents.insert(name.clone(), root);
-        engine.unswept = true;
+        engine.changed(name);
         self.holders.entry((id.namespace.clone(), name.to_string())).or_default().insert(id.clone());
         let owner = AdapterName::new(name).ok().and_then(|name| self.owner_of(&id.namespace, &name).cloned());
         if let Some(owner) = owner {
@@ -236,15 +238,14 @@ impl Reconciler {
     /// Unloads what is in our store and declared by nobody: a leftover of an earlier life of ours (I4). A name that an
     /// object declares is that adapter's business.
     pub(super) fn sweep(&mut self, now: Timestamp, id: &EngineId) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
-        if !self.synced || !std::mem::take(&mut engine.unswept) {
+        let Some(engine) = self.engines.get_mut(id).filter(|engine| self.synced && !engine.unswept.is_empty()) else {
             return;
-        }
+        };
+        let names = std::mem::take(&mut engine.unswept);
         let Some(engine) = self.engines.get(id) else { return };
-        let orphans: Vec<(AdapterName, Root)> = engine
-            .residents
+        let orphans: Vec<(AdapterName, Root)> = names
             .iter()
-            .filter_map(|(name, root)| Some((AdapterName::new(name).ok()?, root.clone())))
+            .filter_map(|name| Some((AdapterName::new(name).ok()?, engine.residents.get(name)?.clone())))
             .filter(|leftover| leftover.1.digest().is_some() || engine.leftovers.contains(leftover))
             .filter(|(name, _)| !engine.leaving.contains_key(name) && self.owner_of(&id.namespace, name).is_none())
             .collect();
