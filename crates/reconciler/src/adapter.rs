@@ -168,12 +168,11 @@ impl Adapter {
 
     /// Whether a router may still send requests there, for other bytes than those of `root`.
     pub(crate) fn may_be_asked_for_other_bytes(&self, engine: &EngineId, root: Option<&Root>) -> bool {
-        let digest = root.and_then(Root::digest);
-        // What status records is all that an earlier process has given out.
-        let same = digest.is_some() && self.aibrix.is_empty() && self.accepted.iter().all(|of| of.digest() == digest);
-        if self.inherited && !same {
+        // Nobody tells what an earlier process has given out.
+        if self.inherited {
             return true;
         }
+        let digest = root.and_then(Root::digest);
         let mut abroad = self.abroad.values().flatten();
         // Without a digest nobody knows whether the bytes are the same.
         abroad.any(|endpoint| endpoint.engine == *engine && (digest.is_none() || endpoint.digest != digest))
@@ -215,6 +214,11 @@ impl Adapter {
         }
         roots.extend(Some(self.aibrix_root()).filter(|root| !self.aibrix.is_empty() && !roots.contains(root)));
         roots
+    }
+
+    /// Whether it may be held from another root than the wanted one, or may once have been.
+    pub(crate) fn has_history(&self) -> bool {
+        self.restored || self.previous.is_some() || !self.accepted.is_empty() || !self.aibrix.is_empty()
     }
 
     /// The object has changed, or another one of its name has come: what went wrong says nothing any more.

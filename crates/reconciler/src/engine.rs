@@ -47,8 +47,14 @@ pub(crate) struct Engine {
     pub(crate) touched: BTreeSet<Arc<str>>,
     /// Counts drains begun, so that a probe can be told from what began after it was asked for.
     pub(crate) drains: u64,
-    /// Whether what it holds has changed since it was last looked through for what should not be there.
-    pub(crate) unswept: bool,
+    /// Names about which something has changed since it was last looked through for what should not be there.
+    pub(crate) unswept: BTreeSet<Arc<str>>,
+    /// Names about which something has changed since strangers were counted.
+    pub(crate) uncounted: BTreeSet<Arc<str>>,
+    /// Names that take a slot, or may, without being there as a replica or as one on its way out.
+    pub(crate) strangers: BTreeSet<Arc<str>>,
+    /// Adapters that wait for its slot to be changed over: they are not in the queue.
+    pub(crate) swaps: BTreeSet<AdapterKey>,
     /// Whether it has been away for longer than its adapters wait.
     pub(crate) given_up: bool,
     /// Adapters whose selector matches it.
@@ -198,7 +204,10 @@ impl Engine {
             leaving: BTreeMap::new(),
             touched: BTreeSet::new(),
             drains: 0,
-            unswept: false,
+            unswept: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            swaps: BTreeSet::new(),
             given_up: false,
             matched: BTreeSet::new(),
             known: false,
@@ -234,6 +243,20 @@ impl Engine {
     /// Its present life, as far as anything tells: the pod's word comes first.
     pub(crate) fn life(&self) -> Option<&Boot> {
         self.seen.boot.as_ref().or(self.boot.as_ref())
+    }
+
+    /// Something has changed about a name there: what holds it, or whose it is.
+    pub(crate) fn changed(&mut self, name: &str) {
+        let name: Arc<str> = name.into();
+        self.unswept.insert(name.clone());
+        self.uncounted.insert(name);
+    }
+
+    /// Whether the name takes a slot there, or may.
+    pub(crate) fn takes_slot(&self, name: &str) -> bool {
+        self.residents.contains_key(name)
+            || self.loading.as_ref().is_some_and(|op| op.adapter.name.as_str() == name)
+            || self.suspected.iter().any(|(suspected, _)| suspected.as_str() == name)
     }
 
     /// Whether it holds as many adapters as it may, whosever they are.

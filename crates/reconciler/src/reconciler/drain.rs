@@ -40,10 +40,17 @@ impl Reconciler {
             !chosen || (adapter.matching.contains(id) && !(superseded && (all_served || !serves)))
         };
         leave.retain(|(id, root)| if wanted { !keeps_its_place(id, root) } else { self.synced });
+        let waits: Vec<EngineId> = outdated.iter().map(|(id, _)| id.clone()).collect();
         if chosen && adapter.gate.is_none() {
             leave.extend(self.to_change_over(key, outdated));
         }
-        let all_current = wanted && chosen && all_served && !adapter.assigned.is_empty() && self.is_all_current(key);
+        let settled = wanted && chosen && all_served && !adapter.assigned.is_empty();
+        let all_current = settled && adapter.has_history() && self.is_all_current(key);
+        for id in waits {
+            if let Some(engine) = self.engines.get_mut(&id).filter(|engine| engine.loading.is_some()) {
+                engine.swaps.insert(key.clone());
+            }
+        }
         for (id, root) in leave {
             self.begin_leaving(now, Some(key), &id, &key.name, root);
         }
@@ -98,18 +105,24 @@ impl Reconciler {
         turn
     }
 
-    /// Whether an earlier process may have given the adapter to an engine that has not been asked yet, whether or not it is
-    /// still selected.
-    pub(super) fn may_be_anywhere(&self, adapter: &Adapter) -> bool {
-        let unknown = |id| self.engines.get(id).is_some_and(|engine| !engine.known);
-        adapter.restored && self.engines_of(adapter.spec.key.namespace()).any(unknown)
+    /// Whether an engine may yet turn out to hold the adapter from another root than the wanted one, whether or not it is
+    /// still selected: a load was given up there, or an earlier process of ours may have had one and it has not been asked
+    /// since.
+    fn may_turn_up_elsewhere(&self, adapter: &Adapter) -> bool {
+        let (name, target) = (&adapter.spec.key.name, adapter.root());
+        self.engines_of(adapter.spec.key.namespace()).filter_map(|id| self.engines.get(id)).any(|engine| {
+            let other = |of: &AdapterName, root: &Root| of == name && Some(root) != target;
+            (adapter.restored && !engine.known)
+                || engine.loading.as_ref().is_some_and(|op| other(&op.adapter.name, &op.root))
+                || engine.suspected.iter().any(|(of, root)| other(of, root))
+        })
     }
 
     /// Whether no engine holds the adapter from a root of ours that it should not be held from, nor may hold it so.
     fn is_all_current(&self, key: &AdapterKey) -> bool {
         let Some(adapter) = self.adapters.get(key) else { return false };
         let target = adapter.root();
-        !self.may_be_anywhere(adapter)
+        !self.may_turn_up_elsewhere(adapter)
             && self.holders_of(key).all(|(id, _, root)| target == Some(root) || !self.is_ours(key, id, root))
     }
 

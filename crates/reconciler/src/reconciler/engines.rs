@@ -123,6 +123,9 @@ impl Reconciler {
         let loading = engine.loading.take();
         engine.touched.clear();
         engine.leftovers.clear();
+        for names in [&mut engine.unswept, &mut engine.uncounted, &mut engine.strangers] {
+            names.clear();
+        }
         let suspected = std::mem::take(&mut engine.suspected);
         let residents = std::mem::take(&mut engine.residents);
         let leaving = std::mem::take(&mut engine.leaving);

@@ -67,8 +67,12 @@ impl Reconciler {
             Some(_) => {}
             None => engine.boot = Some(boot),
         }
-        if let Some(engine) = self.engines.get_mut(id) {
-            engine.known = true;
+        let first = self.engines.get_mut(id).is_some_and(|engine| !std::mem::replace(&mut engine.known, true));
+        if first {
+            // It was the one that may have held something.
+            let adapters = self.by_namespace.get(&id.namespace).into_iter().flatten();
+            let restored = adapters.filter(|key| self.adapters.get(*key).is_some_and(|adapter| adapter.restored));
+            self.dirty_adapters.extend(restored.cloned());
         }
         if was_away {
             self.end_back_off(id);
@@ -78,7 +82,6 @@ impl Reconciler {
         engine.signals = listing.load;
         if !listing.base_models.is_empty() && engine.base_models != listing.base_models {
             engine.base_models = listing.base_models;
-            engine.unswept = true;
             news = true;
         }
         // An answer to what was asked before the load began may be about what was there before.
@@ -128,7 +131,13 @@ impl Reconciler {
         for leftover in gone {
             engine.leftovers.remove(&leftover);
         }
-        for (_, root) in std::mem::take(&mut engine.suspected) {
+        let suspected = std::mem::take(&mut engine.suspected);
+        for (name, _) in &suspected {
+            engine.changed(name.as_str());
+        }
+        for (name, root) in suspected {
+            let claims = self.claims.get(&(id.namespace.clone(), name)).into_iter().flatten();
+            self.dirty_adapters.extend(claims.map(|(_, key)| key.clone()));
             if loading.as_ref() != Some(&root) {
                 self.unpin(now, &root, &Holder::Loading(id.clone(), root.clone()));
             }
@@ -186,7 +195,7 @@ impl Reconciler {
     pub(super) fn lost_resident(&mut self, now: Timestamp, id: &EngineId, name: &Arc<str>, root: &Root) {
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.residents.remove(name);
-        engine.unswept = true;
+        engine.changed(name);
         let parsed = AdapterName::new(name).ok();
         let leaving = parsed.as_ref().and_then(|name| engine.leaving.remove(name));
         self.forget_holder(id, name);
@@ -206,7 +215,7 @@ impl Reconciler {
         self.pin(&root, Holder::Engine(id.clone(), name.to_string()));
         let Some(engine) = self.engines.get_mut(id) else { return };
         engine.residents.insert(name.clone(), root);
-        engine.unswept = true;
+        engine.changed(name);
         self.holders.entry((id.namespace.clone(), name.to_string())).or_default().insert(id.clone());
         let owner = AdapterName::new(name).ok().and_then(|name| self.owner_of(&id.namespace, &name).cloned());
         if let Some(owner) = owner {
@@ -229,15 +238,14 @@ impl Reconciler {
     /// Unloads what is in our store and declared by nobody: a leftover of an earlier life of ours (I4). A name that an
     /// object declares is that adapter's business.
     pub(super) fn sweep(&mut self, now: Timestamp, id: &EngineId) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
-        if !self.synced || !std::mem::take(&mut engine.unswept) {
+        let Some(engine) = self.engines.get_mut(id).filter(|engine| self.synced && !engine.unswept.is_empty()) else {
             return;
-        }
+        };
+        let names = std::mem::take(&mut engine.unswept);
         let Some(engine) = self.engines.get(id) else { return };
-        let orphans: Vec<(AdapterName, Root)> = engine
-            .residents
+        let orphans: Vec<(AdapterName, Root)> = names
             .iter()
-            .filter_map(|(name, root)| Some((AdapterName::new(name).ok()?, root.clone())))
+            .filter_map(|name| Some((AdapterName::new(name).ok()?, engine.residents.get(name)?.clone())))
             .filter(|leftover| leftover.1.digest().is_some() || engine.leftovers.contains(leftover))
             .filter(|(name, _)| !engine.leaving.contains_key(name) && self.owner_of(&id.namespace, name).is_none())
             .collect();

@@ -130,6 +130,7 @@ impl Reconciler {
         let attempt = adapter.replicas.get(id).map_or(0, |replica| replica.failures) + 1;
         engine.loading = Some(LoadOp { adapter: key.clone(), root: root.clone(), since: now, unknown: false });
         engine.touched.insert(Arc::from(key.name.as_str()));
+        engine.changed(key.name.as_str());
         let key_for_engine = adapter.spec.engine_key.clone();
         self.pin(&root, Holder::Loading(id.clone(), root.clone()));
         self.timers.wake(Wake::Engine(id.clone()), now + self.config.stalled_after);
@@ -214,6 +215,13 @@ impl Reconciler {
     fn load_settled(&mut self, now: Timestamp, id: &EngineId, op: &LoadOp, result: Result<(), Fault>) {
         let key = op.adapter.clone();
         self.dirty_engines.insert(id.clone());
+        if let Some(engine) = self.engines.get_mut(id) {
+            engine.changed(key.name.as_str());
+            // What waits for the slot to be changed over is not in the queue.
+            self.dirty_adapters.append(&mut engine.swaps);
+        }
+        // Whoever has the name may have waited for this.
+        self.dirty_adapters.extend(self.owner_of(key.namespace(), &key.name).cloned());
         // It may be in use until a listing tells.
         let suspected = self.engines.get(id).is_some_and(|e| e.suspected.iter().any(|(_, root)| *root == op.root));
         if !suspected {
@@ -236,18 +244,6 @@ impl Reconciler {
             Err(fault) => self.load_failed(now, id, op, fault),
         }
         self.dirty_adapters.insert(key);
-        self.look_at_outdated(id);
-    }
-
-    /// Adapters that wait for the engine's slot to be changed over are not in its queue: what they wait for has come.
-    fn look_at_outdated(&mut self, id: &EngineId) {
-        let Some(engine) = self.engines.get(id) else { return };
-        for (name, root) in &engine.residents {
-            let owner = AdapterName::new(name).ok().and_then(|name| self.owner_of(&id.namespace, &name).cloned());
-            let outdated =
-                |key: &AdapterKey| self.adapters.get(key).is_some_and(|adapter| adapter.root() != Some(root));
-            self.dirty_adapters.extend(owner.filter(outdated));
-        }
     }
 
     fn load_failed(&mut self, now: Timestamp, id: &EngineId, op: &LoadOp, fault: Fault) {

@@ -283,7 +283,7 @@ impl Reconciler {
                 // Another object of that name may be the one that withdraws it.
                 leaving.owner.take_if(|owner| owner == key);
             }
-            engine.unswept = true;
+            engine.changed(key.name.as_str());
             self.dirty_engines.insert(id.clone());
         }
         let name = (key.namespace().clone(), key.name.clone());

@@ -101,6 +101,7 @@ impl Reconciler {
 
     /// Tells the scheduler what an engine is like now, and looks again at its adapters where that is news.
     pub(super) fn describe_engine(&mut self, now: Timestamp, id: &EngineId) {
+        self.count_strangers(id);
         let Some(engine) = self.engines.get(id) else { return };
         let seen = &engine.seen;
         let ready_for = engine.ready_since.map(|since| now.since(since));
@@ -122,11 +123,7 @@ impl Reconciler {
         described.node.clone_from(&seen.address.node);
         described.zone.clone_from(&seen.address.zone);
         // What is not there as a replica, nor as one on its way out, takes a slot all the same (I6).
-        let loads = engine.loading.iter().map(|op| op.adapter.name.as_str());
-        let loads = loads.chain(engine.suspected.iter().map(|(name, _)| name.as_str()));
-        let names: BTreeSet<&str> = engine.residents.keys().map(|name| &**name).chain(loads).collect();
-        let foreign = names.into_iter().filter(|name| !self.is_placed(id, name)).count();
-        described.foreign = u32::try_from(foreign).unwrap_or(u32::MAX);
+        described.foreign = u32::try_from(engine.strangers.len()).unwrap_or(u32::MAX);
         if self.scheduler.engine(&described.id) == Some(&described) {
             return;
         }
@@ -144,6 +141,40 @@ impl Reconciler {
     fn is_stalled(&self, now: Timestamp, id: &EngineId) -> bool {
         let loading = self.engines.get(id).and_then(|engine| engine.loading.as_ref());
         loading.is_some_and(|op| now.since(op.since) >= self.config.stalled_after)
+    }
+
+    /// Looks again at the names about which something has changed: at all of them, each load would cost as much as there are
+    /// adapters.
+    fn count_strangers(&mut self, id: &EngineId) {
+        let Some(engine) = self.engines.get_mut(id) else { return };
+        for name in std::mem::take(&mut engine.uncounted) {
+            let Some(engine) = self.engines.get(id) else { return };
+            let stranger = engine.takes_slot(&name) && !self.is_placed(id, &name);
+            let Some(engine) = self.engines.get_mut(id) else { return };
+            if stranger {
+                engine.strangers.insert(name);
+            } else {
+                engine.strangers.remove(&name);
+            }
+        }
+        debug_assert_eq!(self.engines.get(id).map(|engine| &engine.strangers), self.strangers(id).as_ref(), "{id}");
+    }
+
+    /// The same, from scratch.
+    fn strangers(&self, id: &EngineId) -> Option<BTreeSet<Arc<str>>> {
+        let engine = self.engines.get(id)?;
+        let loads = engine.loading.iter().map(|op| op.adapter.name.as_str());
+        let loads = loads.chain(engine.suspected.iter().map(|(name, _)| name.as_str()));
+        let names: BTreeSet<&str> = engine.residents.keys().map(|name| &**name).chain(loads).collect();
+        Some(names.into_iter().filter(|name| !self.is_placed(id, name)).map(Arc::from).collect())
+    }
+
+    /// An adapter has come to an engine as a replica, or is none there any more.
+    fn place_changed(&mut self, key: &AdapterKey, id: &EngineId) {
+        if let Some(engine) = self.engines.get_mut(id) {
+            engine.changed(key.name.as_str());
+        }
+        self.dirty_engines.insert(id.clone());
     }
 
     /// Whether the scheduler counts what an engine holds under this name.
@@ -198,11 +229,14 @@ impl Reconciler {
         let overcommitted = to_ours(&mut decision.overcommitted.iter());
         let Some(adapter) = self.adapters.get_mut(key) else { return };
         let before = std::mem::replace(&mut adapter.assigned, assigned.clone());
-        self.dirty_engines.extend(before.symmetric_difference(&assigned).cloned());
+        let moved: Vec<EngineId> = before.symmetric_difference(&assigned).cloned().collect();
         adapter.surplus.extend(before.difference(&assigned).cloned());
         adapter.surplus.retain(|engine| !assigned.contains(engine));
         adapter.candidates = decision.candidates;
         adapter.unplaced = decision.unplaced;
+        for engine in &moved {
+            self.place_changed(key, engine);
+        }
         if !assigned.is_subset(&before) {
             self.announce_choice(now, key, &before);
         }
@@ -352,7 +386,7 @@ impl Reconciler {
         if !adapter.assigned.contains(id) && adapter.surplus.insert(id.clone()) {
             self.scheduler.assign(&adapter_id(key), &engine_id(id));
             self.scheduler.release(&adapter_id(key), &engine_id(id));
-            self.dirty_engines.insert(id.clone());
+            self.place_changed(key, id);
         }
     }
 
@@ -360,7 +394,7 @@ impl Reconciler {
     pub(super) fn free_slot(&mut self, key: &AdapterKey, id: &EngineId) {
         self.scheduler.unassign(&adapter_id(key), &engine_id(id));
         // A load that was given up there may yet take it: the engine is described anew before anybody gets the slot.
-        self.dirty_engines.insert(id.clone());
+        self.place_changed(key, id);
         self.capacity_freed = true;
     }
 

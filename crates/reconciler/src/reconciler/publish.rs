@@ -86,7 +86,8 @@ impl Reconciler {
         for id in around {
             let Some(engine) = self.engines.get_mut(&id) else { continue };
             let Some(leaving) = engine.leaving.get_mut(&key.name) else { continue };
-            if leaving.step != Step::Withdrawing(None) {
+            // Another object that claims the name has routes of its own.
+            if leaving.step != Step::Withdrawing(None) || leaving.owner.as_ref() != Some(key) {
                 continue;
             }
             let Some(adapter) = self.adapters.get(key) else { return };
@@ -130,7 +131,9 @@ impl Reconciler {
                 }
                 let around: Vec<_> = adapter.matching.union(&adapter.surplus).cloned().collect();
                 for id in around {
-                    let step = self.engines.get(&id).and_then(|engine| engine.leaving.get(&key.name)).map(|l| &l.step);
+                    let leaving = self.engines.get(&id).and_then(|engine| engine.leaving.get(&key.name));
+                    let step =
+                        leaving.filter(|leaving| leaving.owner.as_ref() == Some(key)).map(|leaving| &leaving.step);
                     if matches!(step, Some(Step::Withdrawing(Some(of))) if *of <= sequence) {
                         self.begin_drain(now, &id, &key.name);
                     }

@@ -65,7 +65,10 @@ impl Reconciler {
         if let Some(engine) = self.engines.get_mut(id) {
             let here = open.iter().filter(|entry| engine.boot.as_ref() == Some(&entry.boot));
             for entry in here.cloned().collect::<Vec<_>>() {
-                engine.unswept |= engine.leftovers.insert((entry.name, entry.root));
+                let name = entry.name.clone();
+                if engine.leftovers.insert((entry.name, entry.root)) {
+                    engine.changed(name.as_str());
+                }
             }
         }
         if open.is_empty() {

@@ -178,6 +178,14 @@ impl World {
             let fact = answer(Err(Fault::new(Scope::Unknown, "LoadTimeout", "no answer")));
             return self.answer(30_000, fact);
         }
+        if engine.residents.contains_key(&name) {
+            // It says so at once, and reads nothing.
+            if lost {
+                let fact = answer(Err(Fault::new(Scope::Unknown, "LoadTimeout", "no answer")));
+                return self.answer(delay, fact);
+            }
+            return self.later(delay, Later::FinishLoad(load, true));
+        }
         engine.loading = Some(name);
         let takes = engine.load_takes + delay;
         if lost {
