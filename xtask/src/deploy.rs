@@ -41,8 +41,13 @@ pub fn rbac(workspace: &Workspace, args: &RbacArgs) -> Result<()> {
 
 /// Runs `rbac-audit`.
 pub fn audit(args: &AuditArgs) -> Result<()> {
+    audit_of(&args.logs)
+}
+
+/// The same of these files.
+pub fn audit_of(logs: &[PathBuf]) -> Result<()> {
     let mut audit = audit::Audit::default();
-    for path in &args.logs {
+    for path in logs {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         for (number, line) in text.lines().enumerate() {
             audit.read(line).with_context(|| format!("{}:{}", path.display(), number + 1))?;

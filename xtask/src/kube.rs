@@ -3,15 +3,15 @@
 //! What starts it is a program of the package with the tests; this crate only builds and calls it, since it would take
 //! minutes to compile with a client for Kubernetes in it.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Missing, Of};
-use crate::{Counts, Workspace, shell};
+use crate::{Counts, Workspace, deploy, e2e, shell};
 
 /// Run a command, or your shell, in a Kubernetes cluster on this machine that is gone when it ends.
 ///
@@ -45,6 +45,9 @@ pub struct Tests {
 
 /// Turns the tests on a cluster on; without it they say that they were not run.
 pub const VARIABLE: &str = "LONGSHORE_KUBE";
+
+/// A folder in which tests that pass leave their audit logs.
+const AUDIT: &str = "LONGSHORE_KUBE_AUDIT";
 
 /// Names a cluster that somebody else runs.
 const KUBECONFIG: &str = "KUBECONFIG";
@@ -110,8 +113,20 @@ pub fn tests(workspace: &Workspace, args: &Tests, counts: &mut Counts) -> Result
     for target in &args.targets {
         tests.args(["--test", target]);
     }
-    tests.args(&args.filter).env(VARIABLE, "1");
-    shell::run_tests(&mut tests, counts).map(drop)
+    let logs = tempfile::tempdir()?;
+    tests.args(&args.filter).env(VARIABLE, "1").env(AUDIT, logs.path());
+    if e2e::vllm_cannot_run(workspace).is_none() {
+        // One of them runs a real engine in a pod.
+        tests.env(e2e::VLLM_VARIABLE, "1");
+    }
+    shell::run_tests(&mut tests, counts)?;
+    // Some tests alone do not use all that is granted.
+    if args.targets.is_empty() && args.filter.is_none() && !has_kubeconfig() {
+        let entries: Vec<_> = fs::read_dir(logs.path())?.collect::<Result<_, _>>()?;
+        deploy::audit_of(&entries.iter().map(fs::DirEntry::path).collect::<Vec<_>>())
+            .context("the audit logs of all tests")?;
+    }
+    Ok(())
 }
 
 /// Builds the programs that run in a cluster and the one that starts it, whose path this is.

@@ -20,6 +20,8 @@ const INSIDE: &str = "LONGSHORE_KUBE_INSIDE";
 pub(crate) const DIR: &str = "LONGSHORE_KUBE_DIR";
 /// A cluster that somebody else runs.
 const KUBECONFIG: &str = "KUBECONFIG";
+/// A folder for the audit logs of tests that pass, for who wants to see them all together.
+const AUDIT: &str = "LONGSHORE_KUBE_AUDIT";
 /// Written by the inner half, to tell a test that ran from a filter that matched none.
 const RAN: &str = "ran";
 /// Clusters at once on this machine, whoever runs the tests. Each keeps about one processor busy while it starts.
@@ -164,13 +166,21 @@ fn outer(kit: &Kit, name: &str, options: &Options) {
         Ok(Some(_)) if !dir.join(RAN).exists() => {
             "the test program found no test of this name: call `inside` from the test function itself".to_owned()
         }
-        Ok(Some(_)) => return,
+        Ok(Some(_)) => return keep_audit_log(dir, name),
         Ok(None) => format!("not done after {} s", begun.elapsed().as_secs()),
         Err(error) => error.to_string(),
     };
     let kept = folder.keep();
     show_logs(&kept);
     panic!("{name}: {problem}; the cluster's files and all logs are kept in {}", kept.display());
+}
+
+fn keep_audit_log(dir: &Path, name: &str) {
+    let Some(folder) = std::env::var_os(AUDIT).map(PathBuf::from) else { return };
+    let to = folder.join(format!("{}.log", name.replace("::", ".")));
+    if let Err(error) = fs::copy(dir.join("logs/audit.log"), &to) {
+        panic!("{}: {error}", to.display());
+    }
 }
 
 /// Starts the cluster and in it this program again for the one test. The output of both goes into `test.log`.

@@ -78,6 +78,16 @@ impl Cluster {
         self.rolled_out(SYSTEM).await;
     }
 
+    /// Applies `deploy/namespaced` to the namespace `default`, which it serves, with the definition of the resource and the
+    /// token that it needs, and waits until it is rolled out.
+    pub async fn install_namespaced(&self, install: &Install) {
+        self.apply_folder("deploy/crds").await;
+        let token = "--from-literal=token=known-to-both";
+        self.kubectl(&["create", "secret", "generic", "longshore-fleet-token", token]).await.expect_success();
+        self.apply(&self.rendered("deploy/namespaced", |document| install.change(document)).await).await;
+        self.rolled_out("default").await;
+    }
+
     /// What `kubectl apply -k` of a folder of the workspace would apply, each document changed as `change` says.
     pub async fn rendered(&self, folder: &str, change: impl Fn(&mut Value)) -> String {
         let path = crate::kit::sources().join("../..").join(folder);

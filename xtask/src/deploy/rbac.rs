@@ -57,7 +57,7 @@ impl fmt::Display for Account {
 pub enum Reach {
     /// The namespaces whose adapters are served: all of them, or those that `--namespace` names.
     Served,
-    /// What belongs to no namespace. In namespaced mode it is done without.
+    /// What belongs to no namespace, or to all of them at once. In namespaced mode it is done without.
     Cluster,
     /// The namespace that both are installed in.
     Home,
@@ -142,7 +142,7 @@ pub const GRANTS: &[Grant] = &[
         Served,
         ("discovery.k8s.io", "endpointslices"),
         ANY,
-        &["list", "watch", "create", "patch", "delete"],
+        &["get", "list", "watch", "create", "patch", "delete"],
         "which engines answer for an adapter",
     ),
     grant(
@@ -158,8 +158,16 @@ pub const GRANTS: &[Grant] = &[
         Served,
         ("", "configmaps"),
         &["longshore-unfinished"],
-        &["get", "list", "update", "patch", "delete"],
+        &["get", "patch", "delete"],
         "the note of what could not be unloaded before an adapter's object went",
+    ),
+    grant(
+        Controller,
+        Cluster,
+        ("", "configmaps"),
+        &["longshore-unfinished"],
+        &["list"],
+        "those notes of all namespaces, at its start",
     ),
     // A request that creates does not tell the name to the authorizer, unless it is an apply.
     grant(Controller, Served, ("", "configmaps"), ANY, &["create"], "that note, the first time"),

@@ -141,7 +141,7 @@ impl Engine for PodEngine {
 }
 
 /// An engine that cannot be spoken to, and why.
-struct Refused(Fault);
+pub(super) struct Refused(pub Fault);
 
 #[async_trait]
 impl Engine for Refused {

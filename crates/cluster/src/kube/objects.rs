@@ -8,8 +8,6 @@ mod annotations;
 mod finalizer;
 pub(super) mod note;
 #[cfg(test)]
-pub(super) mod server;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

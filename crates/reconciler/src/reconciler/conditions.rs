@@ -266,17 +266,28 @@ impl<'a> Picture<'a> {
             return Some(("Unschedulable", reason.to_string()));
         }
         let wanted = adapter.spec.replicas != Replicas::Count(0);
-        if !adapter.assigned.is_empty() || adapter.trouble.is_some() || !wanted {
+        if adapter.trouble.is_some() || !wanted {
             return None;
         }
-        let blocked = adapter.matching.iter().find_map(|id| self.brain.blocked(key, id));
+        if !adapter.assigned.is_empty() {
+            // Only where something else has the name on each of them: it may have been found after the choice.
+            let each: Option<Vec<_>> = adapter.assigned.iter().map(|id| self.blocked(id)).collect();
+            return each?.into_iter().next();
+        }
+        let blocked = adapter.matching.iter().find_map(|id| self.blocked(id));
         blocked.or_else(|| self.why_unscheduled().filter(|(reason, _)| *reason != "PodsNotReady"))
+    }
+
+    /// What stands in the way on this engine, with its name.
+    fn blocked(&self, id: &EngineId) -> Option<(&'static str, String)> {
+        let (reason, message) = self.brain.blocked(self.key, id)?;
+        Some((reason, format!("{id}: {message}")))
     }
 
     /// What one of the engines that match has against the adapter.
     fn refusal(&self) -> Option<(&'static str, String)> {
         self.adapter.matching.iter().find_map(|id| {
-            self.brain.blocked(self.key, id).or_else(|| match self.adapter.replicas.get(id)?.hold.as_ref()? {
+            self.blocked(id).or_else(|| match self.adapter.replicas.get(id)?.hold.as_ref()? {
                 Hold::Refused { fault, .. } => Some((fault.reason, format!("{id}: {fault}"))),
                 Hold::BackingOff { .. } | Hold::CoolingDown { .. } => None,
             })

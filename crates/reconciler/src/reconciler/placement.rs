@@ -245,6 +245,10 @@ impl Reconciler {
 
     /// One event for all of them: a thousand adapters on as many engines would else be a million.
     fn announce_overcommitted(&mut self, now: Timestamp, key: &AdapterKey, engines: &BTreeSet<EngineId>) {
+        // A restart of ours is no news: what was held then has been said.
+        let shown = self.objects.get(&key.object).filter(|object| object.is_untouched()).map(|object| &object.shown);
+        let is_new = |id: &&EngineId| shown.is_none_or(|shown| !shown.instances.iter().any(|held| *held == *id.name));
+        let engines: BTreeSet<EngineId> = engines.iter().filter(is_new).cloned().collect();
         let Some(first) = engines.first() else { return };
         let (verb, about) = if engines.len() == 1 { ("has", Some(first.clone())) } else { ("have", None) };
         let message = format!(
@@ -327,7 +331,7 @@ impl Reconciler {
     pub(super) fn blocked(&self, key: &AdapterKey, id: &EngineId) -> Option<(&'static str, String)> {
         let (adapter, engine) = (self.adapters.get(key)?, self.engines.get(id)?);
         if engine.base_models.iter().any(|base| base.as_str() == key.name.as_str()) {
-            let message = format!("{id} serves a base model named {}: choose another name for the adapter", key.name);
+            let message = format!("it serves a base model named {}: choose another name for the adapter", key.name);
             return Some(("NameTaken", message));
         }
         let root = engine.residents.get(key.name.as_str())?;
@@ -335,7 +339,7 @@ impl Reconciler {
             return None;
         }
         let message = format!(
-            "{id} already holds an adapter named {} from {root}, which Longshore did not load: unload it there, \
+            "it already holds an adapter named {} from {root}, which Longshore did not load: unload it there, \
              or let Longshore replace it with the annotation {}: \"true\"",
             key.name,
             labels::ADOPT

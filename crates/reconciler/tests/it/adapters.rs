@@ -202,6 +202,20 @@ fn a_name_that_somebody_else_loaded_is_refused_or_adopted_where_the_object_says_
 }
 
 #[test]
+fn a_name_that_turns_out_to_be_somebody_else_s_after_the_choice_is_told_once() {
+    let mut world = World::ready(1);
+    world.run_ms(50);
+    world.engine("e0").residents.insert("sql".to_owned(), Root::Other("/models/theirs".into()));
+    world.apply(spec("sql", "/a/1", Replicas::All));
+    world.run_ms(10_000);
+    let (_, reason, message) = world.condition("sql", "Ready");
+    assert_eq!((reason.as_str(), message.matches("e0").count()), ("ForeignAdapter", 1), "{message}");
+    let said = world.event_reasons().into_iter().filter(|reason| *reason == "ForeignAdapter").count();
+    assert_eq!(said, 1, "{:?}", world.events);
+    assert_eq!(world.count("unload"), 0);
+}
+
+#[test]
 fn an_adapter_named_like_the_base_model_is_refused() {
     let mut world = World::ready(1);
     world.run_ms(50);

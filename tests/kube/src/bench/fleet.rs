@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
 use longshore_api::labels::{GROUP, KIND, MODEL_NAME, VERSION};
@@ -25,6 +26,9 @@ pub(super) const MODEL: &str = "tiny";
 
 /// Adapters that an engine keeps: more than it is ever given.
 const MANY: usize = 1000;
+
+/// Objects that are made or deleted at once: more would need more connections, whose making is no part of this.
+const AT_ONCE: usize = 8;
 
 /// A namespace with engines, and what is seen of it.
 pub(super) struct Fleet {
@@ -102,10 +106,10 @@ impl Fleet {
         begun
     }
 
-    /// Makes all of them, as fast as one client does. When that began.
+    /// Makes all of them. When that began.
     pub(super) async fn create_all(&self, names: &[String]) -> Instant {
         let begun = Instant::now();
-        join_all(names.iter().map(|name| self.create(name))).await;
+        stream::iter(names).for_each_concurrent(AT_ONCE, async |name| drop(self.create(name).await)).await;
         begun
     }
 
@@ -121,7 +125,7 @@ impl Fleet {
     /// Deletes all of them at once. When that began.
     pub(super) async fn delete_all(&self, names: &[String]) -> Instant {
         let begun = Instant::now();
-        join_all(names.iter().map(|name| self.delete(name))).await;
+        stream::iter(names).for_each_concurrent(AT_ONCE, async |name| drop(self.delete(name).await)).await;
         begun
     }
 

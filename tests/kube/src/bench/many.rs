@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use longshore_testkit::Faults;
 
 use super::fleet::{Fleet, names};
+use super::process::Controller;
 use super::row::Rows;
 use super::{idle, say};
 use crate::Cluster;
@@ -19,9 +20,13 @@ pub(super) async fn measure(cluster: &Cluster, idle: Duration, rows: &mut Rows) 
     let mut fleet = Fleet::start(cluster, ENGINES).await;
     let relay = fleet.relay(0).await;
     let all = names("many", ADAPTERS);
+    let controller = Controller::of(cluster).await;
+    let cpu = controller.cpu_time();
     let (routable, last) = load(&fleet, &all).await;
+    let cpu = controller.cpu_time() - cpu;
     rows.add("100 adapters by 10 engines, all routable", routable.as_secs_f64(), "s");
     rows.add("100 adapters by 10 engines, all status final", last.as_secs_f64(), "s");
+    rows.add("100 adapters by 10 engines, CPU until then", cpu.as_secs_f64(), "s");
     say("at rest");
     idle::measure(cluster, &relay, idle, rows).await;
     say("a restart");

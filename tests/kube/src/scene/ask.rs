@@ -48,6 +48,13 @@ impl Router {
         Self::of_namespace(cluster, SYSTEM).await
     }
 
+    /// Each of the installed ones that is Ready.
+    pub async fn all(cluster: &Cluster) -> Vec<Self> {
+        let pods = cluster.pods(SYSTEM, &format!("app.kubernetes.io/name={ROUTER}")).await;
+        let addresses = pods.iter().filter_map(ready_address).filter_map(|address| address.parse().ok());
+        addresses.map(|address| Self::at(SocketAddr::new(address, PORT))).collect()
+    }
+
     /// The same of another namespace.
     pub async fn of_namespace(cluster: &Cluster, namespace: &str) -> Self {
         let labels = format!("app.kubernetes.io/name={ROUTER}");

@@ -46,7 +46,10 @@ fn what_is_another_s_stays_as_it_is_and_the_adapter_is_served_all_the_same() {
         cluster.condition("default", "shop", "Ready").await;
         cluster.condition("default", "shop", "ResourceCreated=False").await;
         let shown = cluster.kubectl(&["describe", "modeladapter", "shop"]).await.expect_success();
-        assert!(shown.contains("ServiceConflict") && shown.contains("Service shop"), "{shown}");
+        assert!(
+            shown.contains("ServiceConflict") && shown.contains("a Service named shop that belongs to something else"),
+            "{shown}"
+        );
         assert_eq!(services.get("shop").await.unwrap(), before, "it is untouched");
         cluster.until_ready_on("default", "shop", &["engine-0"]).await;
         let router = Router::of(&cluster).await;

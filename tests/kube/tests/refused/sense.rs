@@ -99,7 +99,7 @@ const CASES: &[Case] = &[
         spec: || json!({"artifactURL": "huggingface://org/wrong-base"}),
         phase: "Failed",
         reason: "Incompatible",
-        says: &["engine-"],
+        says: &["made for another base model"],
         event: "LoadFailed",
     },
     Case {

@@ -4,8 +4,8 @@ use longshore_types::{EngineId, Namespace, ObjectName, OwnerKind};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kube::objects::server::{Seen, Server, Trouble};
 use crate::kube::statuses::Statuses;
+use crate::kube::testing::{Seen, Server, Trouble};
 
 const SECOND: Duration = Duration::from_secs(1);
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";

@@ -4,9 +4,9 @@ use longshore_api::labels::FINALIZER;
 use longshore_types::{Namespace, ObjectName, OwnerKind};
 use serde_json::{Value, json};
 
-use super::server::{Server, Trouble};
 use super::*;
 use crate::kube::fence::Fence;
+use crate::kube::testing::{Server, Trouble};
 
 const PATH: &str = "/apis/model.aibrix.ai/v1alpha1/namespaces/default/modeladapters/sql";
 const THEIRS: &str = "example.com/theirs";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::kube::fence::Fence;
-use crate::kube::objects::server::{Seen, Server, Trouble};
+use crate::kube::testing::{Seen, Server, Trouble};
 
 const SECOND: Duration = Duration::from_secs(1);
 

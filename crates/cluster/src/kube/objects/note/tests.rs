@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::time::Duration;
 
 use super::*;
-use crate::kube::objects::server::{Server, Trouble};
+use crate::kube::testing::{Server, Trouble};
 
 const NOTE: &str = "/api/v1/namespaces/default/configmaps/longshore-unfinished";
 const NOW: Timestamp = Timestamp::from_millis(1_739_733_290_000);

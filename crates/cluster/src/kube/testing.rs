@@ -1,4 +1,8 @@
-//! For tests: as much of an API server as these writers need, in this process, with faults on demand.
+//! For tests: as much of an API server as the driver needs, in this process, with faults on demand. It lists and watches, and
+//! knows finalizers, generations, uids, preconditions and the status subresource. What fields are whose it does not know: an
+//! apply overwrites.
+
+mod collection;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +14,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::kube::calls::Calls;
 use crate::kube::fence::Fence;
+use collection::{Collection, Event};
 
 /// One request, as it came.
 #[derive(Clone, Debug)]
@@ -53,6 +59,10 @@ struct World {
     /// By path.
     objects: BTreeMap<String, Value>,
     revision: u64,
+    /// All that has happened, for watches.
+    events: Vec<Event>,
+    /// The revision of the last of them.
+    latest: watch::Sender<u64>,
     seen: Vec<Seen>,
     troubles: Troubles,
     under_way: usize,
@@ -64,6 +74,8 @@ impl Server {
         Self(Arc::new(Mutex::new(World {
             objects: BTreeMap::new(),
             revision: 0,
+            events: Vec::new(),
+            latest: watch::Sender::new(0),
             seen: Vec::new(),
             troubles: Box::new(|_| None),
             under_way: 0,
@@ -77,8 +89,12 @@ impl Server {
     }
 
     pub(in crate::kube) fn calls_within(&self, fence: Fence) -> Calls {
+        Calls::new(self.client(), fence)
+    }
+
+    pub(in crate::kube) fn client(&self) -> Client {
         let router = Router::new().fallback(serve).with_state(self.clone());
-        Calls::new(Client::new(router.into_service::<kube::client::Body>(), "default"), fence)
+        Client::new(router.into_service::<kube::client::Body>(), "default")
     }
 
     /// From now on this says what goes wrong.
@@ -91,7 +107,21 @@ impl Server {
     }
 
     pub(in crate::kube) fn remove(&self, path: &str) {
-        self.world(|world| world.objects.remove(path));
+        self.world(|world| world.drop_object(path));
+    }
+
+    /// As a person would who deletes it: what a finalizer holds stays.
+    pub(in crate::kube) fn delete(&self, path: &str) {
+        self.world(|world| world.delete(path, &Value::Null));
+    }
+
+    /// As a person would who changes it by this merge patch, `/status` included.
+    pub(in crate::kube) fn change(&self, path: &str, patch: &Value) {
+        self.world(|world| {
+            let mut object = world.objects.get(path).cloned().unwrap_or_default();
+            merge(&mut object, patch);
+            world.store(path, object);
+        });
     }
 
     pub(in crate::kube) fn get(&self, path: &str) -> Option<Value> {
@@ -174,7 +204,10 @@ async fn serve(State(server): State<Server>, request: Request<Body>) -> Response
         }),
         None => {}
     }
-    server.world(|world| world.answer(&seen)).into_response()
+    match seen.method.as_str() {
+        "GET" if seen.query.contains("watch=true") => collection::watch(&server, &seen),
+        _ => server.world(|world| world.answer(&seen)).into_response(),
+    }
 }
 
 struct Answer(u16, Value);
@@ -206,16 +239,52 @@ const JSON_PATCH: &str = "application/json-patch+json";
 const REJECTED: &str = "the server rejected our request due to an error in our request";
 
 impl World {
+    /// Makes it so, and tells watches where that is a difference.
     fn store(&mut self, path: &str, mut object: Value) -> Value {
+        let before = self.objects.get(path).cloned();
+        let strip = |object: &Value| {
+            let mut object = object.clone();
+            object["metadata"]["resourceVersion"].take();
+            object
+        };
+        if let Some(before) = before.as_ref().filter(|before| strip(before) == strip(&object)) {
+            return before.clone();
+        }
         self.revision += 1;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        let wants = |object: &Value| (object["spec"].clone(), object["metadata"]["deletionTimestamp"].clone());
+        let generation = match &before {
+            Some(before) if wants(before) != wants(&object) => {
+                before["metadata"]["generation"].as_i64().unwrap_or(1) + 1
+            }
+            Some(before) => before["metadata"]["generation"].as_i64().unwrap_or(1),
+            None => 1,
+        };
+        object["metadata"]["generation"] = json!(generation);
         let deleting = !object["metadata"]["deletionTimestamp"].is_null();
         if deleting && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
-            self.objects.remove(path);
+            self.drop_object(path);
         } else {
             self.objects.insert(path.to_owned(), object.clone());
+            let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
+            self.record(kind, path, &object);
         }
         object
+    }
+
+    fn drop_object(&mut self, path: &str) -> Option<Value> {
+        let object = self.objects.remove(path)?;
+        self.revision += 1;
+        let mut last = object.clone();
+        last["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.record("DELETED", path, &last);
+        Some(object)
+    }
+
+    fn record(&mut self, kind: &'static str, path: &str, object: &Value) {
+        let (revision, path, object) = (self.revision, path.to_owned(), object.clone());
+        self.events.push(Event { revision, kind, path, object });
+        self.latest.send_replace(revision);
     }
 
     fn answer(&mut self, seen: &Seen) -> Answer {
@@ -223,26 +292,28 @@ impl World {
             Some(path) => (path, true),
             None => (seen.path.as_str(), false),
         };
+        if let Some(collection) = Collection::of(path, &seen.query).filter(|_| seen.method == "GET") {
+            return self.list(&collection);
+        }
         match seen.method.as_str() {
-            "GET" if seen.query.contains("fieldSelector") => self.list(path, &seen.query),
             "GET" => self.objects.get(path).map_or_else(|| no(404, "not found"), |object| Answer(200, object.clone())),
-            "POST" => self.create(path, seen.body.clone()),
+            "POST" => self.create(path, seen),
             "PATCH" => self.patch(path, status_only, seen),
             "DELETE" => self.delete(path, &seen.body),
             _ => no(405, "not allowed"),
         }
     }
 
-    fn list(&self, path: &str, query: &str) -> Answer {
-        let (_, plural) = path.rsplit_once('/').unwrap_or_default();
-        let (_, name) = query.rsplit_once("metadata.name%3D").unwrap_or_default();
-        let end = format!("/{plural}/{}", name.split('&').next().unwrap_or_default());
-        let items: Vec<_> =
-            self.objects.iter().filter(|(path, _)| path.ends_with(&end)).map(|(_, item)| item).collect();
-        Answer(200, json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
+    fn list(&self, collection: &Collection) -> Answer {
+        let items: Vec<_> = self.objects.iter().filter(|(path, object)| collection.has(path, object)).collect();
+        let items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
+        let metadata = json!({"resourceVersion": self.revision.max(1).to_string()});
+        Answer(200, json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
     }
 
-    fn create(&mut self, path: &str, mut object: Value) -> Answer {
+    fn create(&mut self, path: &str, seen: &Seen) -> Answer {
+        let mut object = seen.body.clone();
+        object["metadata"]["managedFields"] = managers(seen);
         let at = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
         if self.objects.contains_key(&at) {
             return no(409, "already exists");
@@ -255,7 +326,11 @@ impl World {
     }
 
     fn patch(&mut self, path: &str, status_only: bool, seen: &Seen) -> Answer {
-        let Some(before) = self.objects.get(path).cloned() else { return no(404, "not found") };
+        let applies = seen.content_type == "application/apply-patch+yaml";
+        let Some(before) = self.objects.get(path).cloned() else {
+            let parent = path.rsplit_once('/').map_or(path, |(parent, _)| parent);
+            return if applies { self.create(parent, seen) } else { no(404, "not found") };
+        };
         let mut after = before.clone();
         match seen.content_type.as_str() {
             JSON_PATCH => {
@@ -274,6 +349,10 @@ impl World {
                 if after["metadata"]["uid"] != before["metadata"]["uid"] {
                     return no(422, "metadata.uid: field is immutable");
                 }
+            }
+            _ if applies => {
+                merge(&mut after, &seen.body);
+                after["metadata"]["managedFields"] = managers(seen);
             }
             other => panic!("a patch of type {other}"),
         }
@@ -295,8 +374,21 @@ impl World {
                 return no(409, "precondition failed");
             }
         }
-        Answer(200, self.objects.remove(path).unwrap_or_default())
+        if object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            return Answer(200, self.drop_object(path).unwrap_or_default());
+        }
+        let mut object = object.clone();
+        if object["metadata"]["deletionTimestamp"].is_null() {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Answer(200, self.store(path, object))
     }
+}
+
+/// Whoever has created or applied last: as much of it as is looked at.
+fn managers(seen: &Seen) -> Value {
+    let manager = seen.query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
+    json!([{"manager": manager, "operation": "Apply"}])
 }
 
 /// One operation of a JSON patch; none where it fails.
