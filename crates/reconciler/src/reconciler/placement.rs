@@ -217,6 +217,11 @@ impl Reconciler {
         if !adapter.needs_placement || !self.synced || !(all || self.settled) {
             return;
         }
+        if let Some(until) = self.others_are_coming(now, key) {
+            self.timers.wake(Wake::Adapter(key.clone()), until);
+            return;
+        }
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
         adapter.needs_placement = false;
         let wanted = self.describe_adapter(now, key);
         self.ids.adapters.insert(wanted.id.clone(), key.clone());
@@ -254,6 +259,31 @@ impl Reconciler {
             shortened(engines.iter())
         );
         self.event(now, key, true, "Overcommitted", message, about);
+    }
+
+    /// Until when the first choice of engines for an adapter waits for those that come up side by side with the first one
+    /// that may be chosen. A Deployment's pods are Ready one after the other, and whatever had waited for them would all go to
+    /// the one that is first by a moment. Once engines have been there for a while, nothing waits for a new one.
+    fn others_are_coming(&self, now: Timestamp, key: &AdapterKey) -> Option<Timestamp> {
+        let adapter = self.adapters.get(key)?;
+        if adapter.spec.replicas == Replicas::All || !adapter.assigned.is_empty() || !adapter.surplus.is_empty() {
+            return None;
+        }
+        let engines = adapter.matching.iter().filter_map(|id| self.engines.get(id));
+        let (mut first, mut next) = (None, None);
+        for engine in engines.filter(|engine| engine.is_usable()) {
+            if engine.residents.contains_key(key.name.as_str()) {
+                return None;
+            }
+            let stable = match engine.ready_since {
+                Some(since) if !engine.seen.trusted => since + self.config.stable_after,
+                _ => Timestamp::ZERO,
+            };
+            let earliest = if stable <= now { &mut first } else { &mut next };
+            *earliest = Some(earliest.map_or(stable, |before: Timestamp| before.min(stable)));
+        }
+        let lately = first.is_some_and(|first| now < first + self.config.stable_after);
+        next.filter(|_| lately)
     }
 
     fn announce_choice(&mut self, now: Timestamp, key: &AdapterKey, before: &BTreeSet<EngineId>) {

@@ -412,3 +412,56 @@ fn i1_after_a_restart_other_bytes_are_not_loaded_where_an_old_route_may_lead() {
     assert_eq!(world.engine("pod-1").residents["sql"], Root::Other("hub/2".into()));
     assert_eq!(world.routed("sql"), ["pod-1"]);
 }
+
+#[test]
+fn adapters_of_one_replica_are_spread_evenly_however_they_and_their_pods_come() {
+    let spread = |world: &World| world.engines.values().map(|engine| engine.residents.len()).collect::<Vec<_>>();
+    let apply = |world: &mut World, range: std::ops::Range<usize>| {
+        for n in range {
+            world.apply(spec(&format!("a{n}"), "/a/1", Replicas::Count(1)));
+        }
+    };
+    let add = |world: &mut World, n: usize| {
+        let name = format!("pod-{n}");
+        world.add_engine(&name);
+        world.engine(&name).boot_told = Some(1);
+        world.tell_engine(&name, |_| {});
+    };
+    // All of them wait while the pods come up, one after the other.
+    let mut world = cluster(&[]);
+    apply(&mut world, 0..100);
+    for n in 0..10 {
+        add(&mut world, n);
+        world.run_ms(300);
+    }
+    world.run_ms(20_000);
+    assert_eq!(spread(&world), [10; 10]);
+    // The pods are there, and all adapters come at once.
+    let mut world = cluster(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    world.run_ms(60_000);
+    apply(&mut world, 0..100);
+    world.run_ms(3_000);
+    assert_eq!(spread(&world), [10; 10]);
+    // They come by and by, as pods do.
+    let mut world = cluster(&[]);
+    for n in 0..10 {
+        add(&mut world, n);
+        world.run_ms(20_000);
+        apply(&mut world, n * 10..n * 10 + 10);
+        world.run_ms(1_000);
+    }
+    assert_eq!(spread(&world), [10; 10]);
+}
+
+#[test]
+fn a_new_pod_delays_no_adapter_where_others_have_been_there_for_a_while() {
+    let mut world = cluster(&["pod-1"]);
+    world.run_ms(60_000);
+    world.add_engine("pod-2");
+    world.engine("pod-2").boot_told = Some(1);
+    world.tell_engine("pod-2", |_| {});
+    world.run_ms(100);
+    world.apply(spec("sql", "/a/1", Replicas::Count(1)));
+    world.run_ms(50);
+    assert_eq!(world.routed("sql"), ["pod-1"]);
+}

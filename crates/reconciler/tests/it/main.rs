@@ -8,6 +8,7 @@ mod engines;
 mod faults;
 mod random;
 mod restarts;
+mod said;
 mod shown;
 mod status;
 mod updates;
