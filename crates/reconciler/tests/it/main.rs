@@ -6,6 +6,7 @@ mod adapters;
 mod cluster;
 mod engines;
 mod faults;
+mod notes;
 mod random;
 mod restarts;
 mod said;
