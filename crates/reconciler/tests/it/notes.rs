@@ -105,3 +105,25 @@ fn a_name_of_a_note_that_is_held_from_elsewhere_is_not_touched() {
     assert_eq!(world.holders("sql"), ["pod-1"]);
     assert!(world.note.is_empty());
 }
+
+#[test]
+fn five_deletions_at_once_are_over_within_ten_seconds_though_an_engine_hangs() {
+    let mut world = World::cluster(&["pod-1", "pod-2"]);
+    for n in 0..5 {
+        world.apply(spec(&format!("a{n}"), "/a/1", Replicas::All));
+    }
+    world.run_ms(1_000);
+    world.engine("pod-1").hangs = true;
+    for n in 0..5 {
+        world.delete(&format!("a{n}"));
+    }
+    world.run_ms(1_000);
+    assert!(world.engine("pod-2").residents.is_empty(), "one that answers waits for nobody");
+    world.run_ms(8_900);
+    assert_eq!(world.released.len(), 5);
+    assert_eq!(world.note.len(), 5);
+    world.engine("pod-1").hangs = false;
+    world.run(world.config.list_interval * 5);
+    assert!(world.engine("pod-1").residents.is_empty());
+    assert!(world.note.is_empty());
+}
