@@ -29,7 +29,8 @@ pub struct Config {
     pub stalled_after: Duration,
     /// How long unloaded files stay pinned: an engine may still read them for a request that it had accepted.
     pub unpin_after: Duration,
-    /// How long a deleted object waits for engines that do not answer, on top of the drain.
+    /// How long a deleted object waits for engines that do not answer, on top of the drain. With the drain's own default a
+    /// deletion is over within 10 s, the writes around it included, and an engine has been asked three times by then.
     pub delete_bound: Duration,
     /// After a start, how long the choice of engines waits for the ones that have not answered their first listing,
     /// counted from the first answer: an adapter goes back to the engine that still holds it.
@@ -57,7 +58,7 @@ impl Default for Config {
             load_bound: Duration::from_secs(600),
             stalled_after: Duration::from_secs(30),
             unpin_after: Duration::from_secs(600),
-            delete_bound: Duration::from_secs(10),
+            delete_bound: Duration::from_secs(6),
             settle: Duration::from_millis(100),
             probe_interval: Duration::from_millis(50),
             deleting_shown_after: Duration::from_secs(1),

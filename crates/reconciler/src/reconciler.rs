@@ -14,6 +14,7 @@ mod placement;
 mod publish;
 mod resolve;
 mod retries;
+mod slots;
 mod status;
 mod unfinished;
 mod view;

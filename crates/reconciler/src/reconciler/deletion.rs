@@ -1,5 +1,7 @@
 //! An object that is being deleted: what it still waits for, and what status says when that takes long.
 
+use std::collections::BTreeSet;
+
 use longshore_api::status::ModelAdapterStatus;
 use longshore_types::{AdapterKey, EngineId, ObjectKey, Timestamp};
 
@@ -26,9 +28,14 @@ pub(super) enum Awaited {
 impl Reconciler {
     /// What has to happen before an adapter that is wanted no more can be forgotten, by engine.
     pub(super) fn awaited(&self, key: &AdapterKey) -> impl Iterator<Item = (&EngineId, Awaited)> {
+        self.around(key).into_iter().filter_map(|id| Some((id, self.awaited_on(key, id)?)))
+    }
+
+    /// Engines that an adapter has to do with: selected, on their way out, or holding its name.
+    pub(super) fn around(&self, key: &AdapterKey) -> BTreeSet<&EngineId> {
         let adapter = self.adapters.get(key);
-        let around = adapter.into_iter().flat_map(|adapter| adapter.matching.union(&adapter.surplus));
-        around.filter_map(|id| Some((id, self.awaited_on(key, id)?)))
+        let selected = adapter.into_iter().flat_map(|adapter| adapter.matching.union(&adapter.surplus));
+        selected.chain(self.holders_of(key).map(|(id, _, _)| id)).collect()
     }
 
     fn awaited_on(&self, key: &AdapterKey, id: &EngineId) -> Option<Awaited> {

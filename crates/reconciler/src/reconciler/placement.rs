@@ -18,7 +18,7 @@ use crate::{Effect, LogLine};
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     adapters: BTreeMap<scheduler::AdapterId, AdapterKey>,
-    engines: BTreeMap<scheduler::EngineId, EngineId>,
+    pub(super) engines: BTreeMap<scheduler::EngineId, EngineId>,
 }
 
 /// A space cannot occur in any part, so different keys have different ids.
@@ -99,100 +99,6 @@ impl Reconciler {
         })
     }
 
-    /// Tells the scheduler what an engine is like now, and looks again at its adapters where that is news.
-    pub(super) fn describe_engine(&mut self, now: Timestamp, id: &EngineId) {
-        self.count_strangers(id);
-        let Some(engine) = self.engines.get(id) else { return };
-        let seen = &engine.seen;
-        let ready_for = engine.ready_since.map(|since| now.since(since));
-        let stable = seen.trusted || ready_for.is_some_and(|ready_for| ready_for >= self.config.stable_after);
-        if let (false, Some(since)) = (stable, engine.ready_since) {
-            self.timers.wake(Wake::Engine(id.clone()), since + self.config.stable_after);
-        }
-        let mut described = scheduler::Engine::new(engine_id(id));
-        described.base_models = engine.base_models.iter().map(ToString::to_string).collect();
-        // One that its pod says runs is tried like any other, and left after as many attempts.
-        described.ready = engine.is_usable() || engine.refuses().is_some();
-        described.stable = stable;
-        described.draining = seen.terminating;
-        described.stalled = self.is_stalled(now, id);
-        described.max_loras = seen.max_loras.or(engine.signals.max_loras);
-        described.max_adapters = seen.max_cpu_loras;
-        described.max_rank = seen.max_lora_rank;
-        described.memory = seen.adapter_memory;
-        described.node.clone_from(&seen.address.node);
-        described.zone.clone_from(&seen.address.zone);
-        // What is not there as a replica, nor as one on its way out, takes a slot all the same (I6).
-        described.foreign = u32::try_from(engine.strangers.len()).unwrap_or(u32::MAX);
-        if self.scheduler.engine(&described.id) == Some(&described) {
-            return;
-        }
-        self.ids.engines.insert(described.id.clone(), id.clone());
-        self.scheduler.set_engine(described);
-        for key in &engine.matched {
-            if let Some(adapter) = self.adapters.get_mut(key) {
-                adapter.needs_placement = true;
-                self.dirty_adapters.insert(key.clone());
-            }
-        }
-    }
-
-    /// Whether a load has been under way for so long that nothing new should be placed there.
-    fn is_stalled(&self, now: Timestamp, id: &EngineId) -> bool {
-        let loading = self.engines.get(id).and_then(|engine| engine.loading.as_ref());
-        loading.is_some_and(|op| now.since(op.since) >= self.config.stalled_after)
-    }
-
-    /// Looks again at the names about which something has changed: at all of them, each load would cost as much as there are
-    /// adapters.
-    fn count_strangers(&mut self, id: &EngineId) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
-        for name in std::mem::take(&mut engine.uncounted) {
-            let Some(engine) = self.engines.get(id) else { return };
-            let stranger = engine.takes_slot(&name) && !self.is_placed(id, &name);
-            let Some(engine) = self.engines.get_mut(id) else { return };
-            if stranger {
-                engine.strangers.insert(name);
-            } else {
-                engine.strangers.remove(&name);
-            }
-        }
-        debug_assert_eq!(self.engines.get(id).map(|engine| &engine.strangers), self.strangers(id).as_ref(), "{id}");
-    }
-
-    /// The same, from scratch.
-    fn strangers(&self, id: &EngineId) -> Option<BTreeSet<Arc<str>>> {
-        let engine = self.engines.get(id)?;
-        let loads = engine.loading.iter().map(|op| op.adapter.name.as_str());
-        let loads = loads.chain(engine.suspected.iter().map(|(name, _)| name.as_str()));
-        let names: BTreeSet<&str> = engine.residents.keys().map(|name| &**name).chain(loads).collect();
-        Some(names.into_iter().filter(|name| !self.is_placed(id, name)).map(Arc::from).collect())
-    }
-
-    /// An adapter has come to an engine as a replica, or is none there any more.
-    fn place_changed(&mut self, key: &AdapterKey, id: &EngineId) {
-        if let Some(engine) = self.engines.get_mut(id) {
-            engine.changed(key.name.as_str());
-        }
-        self.dirty_engines.insert(id.clone());
-    }
-
-    /// Whether the scheduler counts what an engine holds under this name.
-    fn is_placed(&self, id: &EngineId, name: &str) -> bool {
-        let Ok(name) = AdapterName::new(name) else { return false };
-        let claims = self.claims.get(&(id.namespace.clone(), name));
-        let mut adapters = claims.into_iter().flatten().filter_map(|(_, key)| self.adapters.get(key));
-        adapters.any(|adapter| adapter.assigned.contains(id) || adapter.surplus.contains(id))
-    }
-
-    /// The scheduler forgets an engine; its adapters are placed again.
-    pub(super) fn undescribe_engine(&mut self, id: &EngineId) {
-        let scheduled = engine_id(id);
-        self.ids.engines.remove(&scheduled);
-        self.scheduler.remove_engine(&scheduled);
-        self.capacity_freed = true;
-    }
-
     /// Looks again at every adapter that waits for a place, the most important first.
     pub(super) fn retry_waiting(&mut self) {
         for id in self.scheduler.waiting() {
@@ -217,6 +123,11 @@ impl Reconciler {
         if !adapter.needs_placement || !self.synced || !(all || self.settled) {
             return;
         }
+        if let Some(until) = self.others_are_coming(now, key) {
+            self.timers.wake(Wake::Adapter(key.clone()), until);
+            return;
+        }
+        let Some(adapter) = self.adapters.get_mut(key) else { return };
         adapter.needs_placement = false;
         let wanted = self.describe_adapter(now, key);
         self.ids.adapters.insert(wanted.id.clone(), key.clone());
@@ -258,6 +169,31 @@ impl Reconciler {
             shortened(engines.iter())
         );
         self.event(now, key, true, "Overcommitted", message, about);
+    }
+
+    /// Until when the first choice of engines for an adapter waits for those that come up side by side with the first one
+    /// that may be chosen. A Deployment's pods are Ready one after the other, and whatever had waited for them would all go to
+    /// the one that is first by a moment. Once engines have been there for a while, nothing waits for a new one.
+    fn others_are_coming(&self, now: Timestamp, key: &AdapterKey) -> Option<Timestamp> {
+        let adapter = self.adapters.get(key)?;
+        if adapter.spec.replicas == Replicas::All || !adapter.assigned.is_empty() || !adapter.surplus.is_empty() {
+            return None;
+        }
+        let engines = adapter.matching.iter().filter_map(|id| self.engines.get(id));
+        let (mut first, mut next) = (None, None);
+        for engine in engines.filter(|engine| engine.is_usable()) {
+            if engine.residents.contains_key(key.name.as_str()) {
+                return None;
+            }
+            let stable = match engine.ready_since {
+                Some(since) if !engine.seen.trusted => since + self.config.stable_after,
+                _ => Timestamp::ZERO,
+            };
+            let earliest = if stable <= now { &mut first } else { &mut next };
+            *earliest = Some(earliest.map_or(stable, |before: Timestamp| before.min(stable)));
+        }
+        let lately = first.is_some_and(|first| now < first + self.config.stable_after);
+        next.filter(|_| lately)
     }
 
     fn announce_choice(&mut self, now: Timestamp, key: &AdapterKey, before: &BTreeSet<EngineId>) {

@@ -44,8 +44,15 @@ impl Reconciler {
         let standings = self.standings(&adapter);
         self.note_standings(now, &adapter, &standings);
         let Some(picture) = Picture::with(self, &adapter, standings) else { return };
-        let (phase, status, wrong) = (picture.phase(), picture.status(), picture.complaint());
+        let (phase, wrong) = (picture.phase(), picture.complaint());
+        // What would have to wait for its turn is not even put together.
+        let early = self.turn(key, phase).filter(|turn| !asks && *turn > now);
+        let status = early.is_none().then(|| picture.status());
         self.complain(now, key, wrong);
+        let Some(status) = status else {
+            early.into_iter().for_each(|turn| self.timers.wake(Wake::Object(key.clone()), turn));
+            return;
+        };
         // On the way up, every phase between the one shown and the present one is shown, in order.
         let from = self.objects.get(key).filter(|object| object.written).map(|object| object.shown.phase);
         let step = |phase| WAY_UP.iter().position(|step| *step == phase);
@@ -107,6 +114,12 @@ impl Reconciler {
         }
     }
 
+    /// When a status of this phase may be written: at any time where there is none for this phase yet.
+    fn turn(&self, key: &ObjectKey, phase: Phase) -> Option<Timestamp> {
+        let object = self.objects.get(key).filter(|object| object.written && object.shown.phase == phase)?;
+        Some(object.last_write? + self.config.status_interval)
+    }
+
     /// Writes a status that differs from the one shown. One that differs in counts only waits for its turn.
     pub(super) fn write(
         &mut self,
@@ -122,12 +135,11 @@ impl Reconciler {
             return;
         }
         let phase_change = !object.written || status.phase != object.shown.phase;
-        let turn = object.last_write.map(|last| last + self.config.status_interval);
-        let may_wait = !phase_change && !always && !ask;
-        if let Some(turn) = turn.filter(|turn| may_wait && *turn > now) {
+        if let Some(turn) = self.turn(key, status.phase).filter(|turn| !always && !ask && *turn > now) {
             self.timers.wake(Wake::Object(key.clone()), turn);
             return;
         }
+        let Some(object) = self.objects.get_mut(key) else { return };
         object.sequence += 1;
         object.written = true;
         object.last_write = Some(now);

@@ -23,9 +23,9 @@ impl Reconciler {
     /// Notes what engines may still hold of an adapter that is about to be forgotten.
     pub(super) fn note_unfinished(&mut self, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
-        let around = adapter.matching.union(&adapter.surplus);
         let unknown = |id: &&EngineId| adapter.restored && self.engines.get(*id).is_some_and(|engine| !engine.known);
-        let around: BTreeSet<&EngineId> = around.chain(self.engines_of(key.namespace()).filter(unknown)).collect();
+        let mut around = self.around(key);
+        around.extend(self.engines_of(key.namespace()).filter(unknown));
         let entries: Vec<Unfinished> = around.into_iter().flat_map(|id| self.left_on(key, id)).collect();
         if let Some(object) = self.objects.get_mut(&key.object) {
             object.unfinished.extend(entries.iter().cloned());

@@ -4,130 +4,14 @@ use std::time::Duration;
 
 use longshore_api::spec::Replicas;
 use longshore_api::status::Phase;
-use longshore_reconciler::{Config, Fact, Resolved, Retry, Unfinished};
+use longshore_reconciler::{Config, Fact, Resolved, Retry};
 use longshore_types::{Boot, Fault, Root, Scope};
 
 use crate::world::*;
 
-/// A world of pods whose engines are handed references: `/a/1` is `hub/1`, and its bytes cannot be seen.
-fn cluster(pods: &[&str]) -> World {
-    let mut world = World::new();
-    world.cluster = true;
-    for n in 1..=3_u8 {
-        let root = Root::Other(format!("hub/{n}").into());
-        world.artifacts.insert(format!("/a/{n}"), Ok(Resolved { root, bytes: None, rank: None, warnings: Vec::new() }));
-    }
-    for name in pods {
-        world.add_engine(name);
-        world.engine(name).boot_told = Some(1);
-        world.tell_engine(name, |_| {});
-    }
-    world.tell(Fact::Synced);
-    world.run(world.config.stable_after + Duration::from_millis(200));
-    world
-}
-
-fn unfinished(pod: &str, boot: &str, name: &str) -> Unfinished {
-    let (engine, name) = (engine_id(pod), adapter(name).name);
-    Unfinished { engine, boot: Boot::new(boot), name, root: Root::Other("hub/1".into()) }
-}
-
-/// An adapter on one pod that hangs while the object is deleted.
-fn released_while_the_pod_hangs() -> World {
-    let mut world = cluster(&["pod-1"]);
-    world.apply(spec("sql", "/a/1", Replicas::All));
-    world.run_ms(500);
-    world.engine("pod-1").hangs = true;
-    world.delete("sql");
-    world.run(world.config.delete_bound + world.config.drain + Duration::from_millis(100));
-    assert!(world.released.contains(&object("sql")), "kubectl delete comes back");
-    world
-}
-
-#[test]
-fn i4_what_an_engine_would_not_let_go_of_in_time_is_noted_and_unloaded_when_it_wakes() {
-    let mut world = released_while_the_pod_hangs();
-    assert_eq!(world.note, [unfinished("pod-1", "1", "sql")].into());
-    world.engine("pod-1").hangs = false;
-    world.run(world.config.list_interval * 20);
-    assert!(world.holders("sql").is_empty());
-    assert!(world.note.is_empty(), "{:?}", world.note);
-}
-
-#[test]
-fn i4_a_note_outlives_our_process() {
-    let mut world = released_while_the_pod_hangs();
-    world.restart_ours();
-    world.run_ms(3_000);
-    assert_eq!(world.note.len(), 1, "nobody knows better yet");
-    world.engine("pod-1").hangs = false;
-    world.run(world.config.list_interval * 2);
-    assert!(world.holders("sql").is_empty());
-    assert!(world.note.is_empty(), "{:?}", world.note);
-}
-
-#[test]
-fn a_note_about_a_life_that_is_over_is_dropped_and_nothing_is_unloaded() {
-    let mut world = released_while_the_pod_hangs();
-    world.engine("pod-1").hangs = false;
-    let unloads = world.count("unload");
-    world.restart("pod-1");
-    world.run(world.config.list_interval * 2);
-    assert!(world.note.is_empty(), "{:?}", world.note);
-    assert_eq!(world.count("unload"), unloads);
-}
-
-#[test]
-fn a_note_about_an_engine_that_is_gone_is_dropped() {
-    let mut world = released_while_the_pod_hangs();
-    world.remove_engine("pod-1");
-    assert!(world.note.is_empty(), "{:?}", world.note);
-    // And so is one that is told when it has been gone for long.
-    world.note.insert(unfinished("pod-9", "1", "sql"));
-    world.restart_ours();
-    world.run_ms(100);
-    assert!(world.note.is_empty(), "{:?}", world.note);
-}
-
-#[test]
-fn what_is_noted_and_declared_again_is_served_from_where_it_is_held() {
-    let mut world = released_while_the_pod_hangs();
-    let unloads = world.count("unload");
-    world.restart_ours();
-    world.apply(spec("sql", "/a/1", Replicas::All));
-    world.engine("pod-1").hangs = false;
-    world.run(world.config.list_interval * 4);
-    assert!(world.note.is_empty(), "{:?}", world.note);
-    assert_eq!((world.count("unload"), world.count("load")), (unloads, 1), "it never left");
-    assert_eq!(world.routed("sql"), ["pod-1"]);
-}
-
-#[test]
-fn what_is_noted_and_declared_again_with_other_bytes_is_unloaded_first() {
-    let mut world = released_while_the_pod_hangs();
-    world.restart_ours();
-    world.apply(spec("sql", "/a/2", Replicas::All));
-    world.engine("pod-1").hangs = false;
-    world.run(world.config.list_interval * 4);
-    assert!(world.note.is_empty(), "{:?}", world.note);
-    assert_eq!(world.engine("pod-1").residents["sql"], Root::Other("hub/2".into()));
-    assert_eq!(world.routed("sql"), ["pod-1"]);
-}
-
-#[test]
-fn a_name_of_a_note_that_is_held_from_elsewhere_is_not_touched() {
-    let mut world = cluster(&["pod-1"]);
-    world.engine("pod-1").residents.insert("sql".to_owned(), theirs());
-    world.note.insert(unfinished("pod-1", "1", "sql"));
-    world.restart_ours();
-    world.run(world.config.list_interval * 2);
-    assert_eq!(world.holders("sql"), ["pod-1"]);
-    assert!(world.note.is_empty());
-}
-
 #[test]
 fn a_quick_deletion_writes_no_status_and_a_long_one_says_what_it_waits_for() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.apply(spec("quick", "/a/1", Replicas::All));
     world.apply(spec("slow", "/a/1", Replicas::All));
     world.run_ms(3_000);
@@ -152,7 +36,7 @@ fn a_quick_deletion_writes_no_status_and_a_long_one_says_what_it_waits_for() {
 
 #[test]
 fn a_foreign_service_is_said_beside_the_endpoints_and_forgotten_when_it_is_gone() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     let conflict = Fault::new(Scope::Artifact, "ServiceConflict", "Service sql is not ours: rename the adapter");
     world.notice = Some(conflict);
     world.apply(spec("sql", "/a/1", Replicas::All));
@@ -176,7 +60,7 @@ fn a_foreign_service_is_said_beside_the_endpoints_and_forgotten_when_it_is_gone(
 
 #[test]
 fn where_loads_fail_is_told_while_they_fail_and_taken_back_when_they_do_not() {
-    let mut world = cluster(&["pod-1", "pod-2"]);
+    let mut world = World::cluster(&["pod-1", "pod-2"]);
     world.engine("pod-1").load_fails = Some(transient("bad gateway"));
     world.apply(spec("sql", "/a/1", Replicas::All));
     world.run_ms(1_000);
@@ -199,7 +83,7 @@ fn where_loads_fail_is_told_while_they_fail_and_taken_back_when_they_do_not() {
 #[test]
 fn a_pod_that_refuses_connections_is_tried_five_times_and_then_left_for_another() {
     let config = Config { retry_base: Duration::from_millis(1_000), ..Config::default() };
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.config = config.clone();
     world.crash("pod-1");
     world.restart_ours();
@@ -234,7 +118,7 @@ fn a_pod_that_refuses_connections_is_tried_five_times_and_then_left_for_another(
 
 #[test]
 fn a_pod_that_answers_after_refusing_is_loaded_at_once_and_nothing_counts_against_it() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.crash("pod-1");
     world.run_ms(3_000);
     world.apply(spec("sql", "/a/1", Replicas::All));
@@ -249,7 +133,7 @@ fn a_pod_that_answers_after_refusing_is_loaded_at_once_and_nothing_counts_agains
 
 #[test]
 fn a_choice_falls_on_a_pod_that_answers_before_one_that_refuses() {
-    let mut world = cluster(&["pod-1", "pod-2"]);
+    let mut world = World::cluster(&["pod-1", "pod-2"]);
     world.crash("pod-1");
     world.run_ms(3_000);
     world.apply(spec("sql", "/a/1", Replicas::Count(1)));
@@ -261,7 +145,7 @@ fn a_choice_falls_on_a_pod_that_answers_before_one_that_refuses() {
 #[test]
 fn an_adapter_on_a_pod_that_is_not_ready_or_being_stopped_is_unloaded_all_the_same() {
     for terminating in [false, true] {
-        let mut world = cluster(&["pod-1"]);
+        let mut world = World::cluster(&["pod-1"]);
         world.apply(spec("sql", "/a/1", Replicas::All));
         world.run_ms(500);
         let engine = world.engine("pod-1");
@@ -278,7 +162,7 @@ fn an_adapter_on_a_pod_that_is_not_ready_or_being_stopped_is_unloaded_all_the_sa
 #[test]
 fn a_pod_that_is_not_ready_for_two_seconds_moves_nothing_and_leaks_nothing() {
     for replicas in [Replicas::All, Replicas::Count(1), Replicas::Count(2)] {
-        let mut world = cluster(&["pod-1", "pod-2", "pod-3"]);
+        let mut world = World::cluster(&["pod-1", "pod-2", "pod-3"]);
         for n in 0..5 {
             world.apply(spec(&format!("a{n}"), "/a/1", replicas));
         }
@@ -300,7 +184,7 @@ fn a_pod_that_is_not_ready_for_two_seconds_moves_nothing_and_leaks_nothing() {
 
 #[test]
 fn i9_with_the_last_pod_the_endpoint_goes_and_nothing_is_running() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.apply(spec("sql", "/a/1", Replicas::Count(1)));
     world.run_ms(2_000);
     assert_eq!(world.status("sql").phase, Phase::Running);
@@ -320,7 +204,7 @@ fn i9_with_the_last_pod_the_endpoint_goes_and_nothing_is_running() {
 
 #[test]
 fn an_adapter_that_an_engine_lost_while_it_was_being_listed_is_found_at_once_all_the_same() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.apply(spec("sql", "/a/1", Replicas::All));
     world.run_ms(500);
     // A listing is under way whose answer is from before.
@@ -344,7 +228,7 @@ fn an_adapter_that_an_engine_lost_while_it_was_being_listed_is_found_at_once_all
 
 #[test]
 fn routers_that_insist_do_not_have_an_engine_listed_without_a_pause() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.apply(spec("sql", "/a/1", Replicas::All));
     world.run_ms(500);
     let lists = world.count("list");
@@ -357,7 +241,7 @@ fn routers_that_insist_do_not_have_an_engine_listed_without_a_pause() {
 
 #[test]
 fn i10_a_restart_of_ours_in_a_settled_cluster_writes_nothing_and_loads_nothing() {
-    let mut world = cluster(&["pod-1", "pod-2", "pod-3"]);
+    let mut world = World::cluster(&["pod-1", "pod-2", "pod-3"]);
     world.notice = Some(Fault::new(Scope::Artifact, "ServiceConflict", "Service is not ours"));
     let odd = vec![("Odd", "this is odd".to_owned())];
     for n in 1..=3_u8 {
@@ -396,7 +280,7 @@ fn i10_a_restart_of_ours_in_a_settled_cluster_writes_nothing_and_loads_nothing()
 
 #[test]
 fn i1_after_a_restart_other_bytes_are_not_loaded_where_an_old_route_may_lead() {
-    let mut world = cluster(&["pod-1"]);
+    let mut world = World::cluster(&["pod-1"]);
     world.apply(spec("sql", "/a/1", Replicas::All));
     world.run_ms(2_000);
     // While we are away the engine restarts, and the object changes.
@@ -410,5 +294,58 @@ fn i1_after_a_restart_other_bytes_are_not_loaded_where_an_old_route_may_lead() {
     world.publish_fails = false;
     world.run_ms(3_000);
     assert_eq!(world.engine("pod-1").residents["sql"], Root::Other("hub/2".into()));
+    assert_eq!(world.routed("sql"), ["pod-1"]);
+}
+
+#[test]
+fn adapters_of_one_replica_are_spread_evenly_however_they_and_their_pods_come() {
+    let spread = |world: &World| world.engines.values().map(|engine| engine.residents.len()).collect::<Vec<_>>();
+    let apply = |world: &mut World, range: std::ops::Range<usize>| {
+        for n in range {
+            world.apply(spec(&format!("a{n}"), "/a/1", Replicas::Count(1)));
+        }
+    };
+    let add = |world: &mut World, n: usize| {
+        let name = format!("pod-{n}");
+        world.add_engine(&name);
+        world.engine(&name).boot_told = Some(1);
+        world.tell_engine(&name, |_| {});
+    };
+    // All of them wait while the pods come up, one after the other.
+    let mut world = World::cluster(&[]);
+    apply(&mut world, 0..100);
+    for n in 0..10 {
+        add(&mut world, n);
+        world.run_ms(300);
+    }
+    world.run_ms(20_000);
+    assert_eq!(spread(&world), [10; 10]);
+    // The pods are there, and all adapters come at once.
+    let mut world = World::cluster(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    world.run_ms(60_000);
+    apply(&mut world, 0..100);
+    world.run_ms(3_000);
+    assert_eq!(spread(&world), [10; 10]);
+    // They come by and by, as pods do.
+    let mut world = World::cluster(&[]);
+    for n in 0..10 {
+        add(&mut world, n);
+        world.run_ms(20_000);
+        apply(&mut world, n * 10..n * 10 + 10);
+        world.run_ms(1_000);
+    }
+    assert_eq!(spread(&world), [10; 10]);
+}
+
+#[test]
+fn a_new_pod_delays_no_adapter_where_others_have_been_there_for_a_while() {
+    let mut world = World::cluster(&["pod-1"]);
+    world.run_ms(60_000);
+    world.add_engine("pod-2");
+    world.engine("pod-2").boot_told = Some(1);
+    world.tell_engine("pod-2", |_| {});
+    world.run_ms(100);
+    world.apply(spec("sql", "/a/1", Replicas::Count(1)));
+    world.run_ms(50);
     assert_eq!(world.routed("sql"), ["pod-1"]);
 }

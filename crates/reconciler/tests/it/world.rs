@@ -203,6 +203,26 @@ impl World {
         world
     }
 
+    /// A world of pods whose engines are handed references: `/a/1` is `hub/1`, and its bytes cannot be seen.
+    pub fn cluster(pods: &[&str]) -> Self {
+        let mut world = Self::new();
+        world.cluster = true;
+        for n in 1..=3_u8 {
+            let root = Root::Other(format!("hub/{n}").into());
+            world
+                .artifacts
+                .insert(format!("/a/{n}"), Ok(Resolved { root, bytes: None, rank: None, warnings: Vec::new() }));
+        }
+        for name in pods {
+            world.add_engine(name);
+            world.engine(name).boot_told = Some(1);
+            world.tell_engine(name, |_| {});
+        }
+        world.tell(Fact::Synced);
+        world.run(world.config.stable_after + Duration::from_millis(200));
+        world
+    }
+
     /// Applies an object that declares one adapter; its generation counts up by itself.
     pub fn apply(&mut self, spec: AdapterSpec) {
         self.apply_shown(spec, None);
