@@ -3,6 +3,7 @@
 //! A bench is a module with a `run` function that is listed in [`BENCHES`]. It measures its baseline in the same run, on
 //! the same machine, because only the ratio of two such numbers means anything elsewhere.
 
+mod kube;
 pub mod process;
 pub mod report;
 pub mod stats;
@@ -34,7 +35,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// Seconds that `up` is watched idle; less than a minute is scaled to one, and the rows say so
+    /// Seconds that it is watched idle; less than a minute is scaled to one, and the rows say so
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
     idle: u64,
 
@@ -73,6 +74,11 @@ pub const BENCHES: &[Bench] = &[
         name: "up",
         about: "what `longshore up` costs at rest, and how soon what it is told takes effect",
         run: up::run,
+    },
+    Bench {
+        name: "kube",
+        about: "what the controller costs in a cluster, and how soon what happens there takes effect",
+        run: kube::run,
     },
 ];
 

@@ -53,10 +53,13 @@ const AUDIT: &str = "LONGSHORE_KUBE_AUDIT";
 const KUBECONFIG: &str = "KUBECONFIG";
 
 /// The package with the tests, and with the program that starts a cluster.
-const PACKAGE: &str = "longshore-kube-tests";
+pub(crate) const PACKAGE: &str = "longshore-kube-tests";
+
+/// The controller: its package and its program.
+pub(crate) const CONTROLLER: &str = "longshore-controller";
 
 /// The programs that run in the cluster.
-const PROGRAMS: &[&str] = &["longshore", "longshore-controller", "longshore-router"];
+const PROGRAMS: &[&str] = &["longshore", CONTROLLER, "longshore-router"];
 
 /// Runs the task.
 pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
@@ -84,7 +87,8 @@ pub fn cannot_run() -> Option<String> {
     if has_kubeconfig() { None } else { cannot_start() }
 }
 
-fn cannot_start() -> Option<String> {
+/// Why no cluster can be started on this machine, if so.
+pub(crate) fn cannot_start() -> Option<String> {
     let missing = Missing::of(Of::Cluster);
     if !missing.is_empty() {
         return Some(missing.to_string());

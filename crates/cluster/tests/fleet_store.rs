@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
 
 use futures::FutureExt;
-use longshore_api::fleet::{Adapter, Gone};
+use longshore_api::fleet::{Adapter, Engine, Gone, Load, Resident};
 use longshore_cluster::fleet::{FleetStore, Subscription, Update};
 
 fn adapter(namespace: &str, name: &str, phase: &str) -> Adapter {
@@ -104,6 +104,30 @@ fn a_watcher_that_comes_back_too_late_is_given_a_snapshot() {
     for watch in [&mut late, &mut slow] {
         assert_eq!(told(watch).as_deref(), Some("snapshot a:Running"));
         assert_eq!(told(watch), None);
+    }
+}
+
+#[test]
+fn changes_of_engines_with_many_adapters_are_not_kept_as_long_as_of_those_with_few() {
+    let engine = |residents: usize, running: u32| Engine {
+        engine: "e".into(),
+        resident: vec![Resident::default(); residents],
+        load: Load { running, ..Load::default() },
+        ..Engine::default()
+    };
+    for (residents, kept) in [(1, true), (1000, false)] {
+        let store = FleetStore::new();
+        store.put_engine(engine(residents, 0));
+        let seen = store.engines().revision;
+        (1..=1000).for_each(|running| drop(store.put_engine(engine(residents, running))));
+        let mut late = store.watch_engines(Some(&seen), |_| true);
+        let first = late.next().now_or_never().flatten();
+        assert_eq!(matches!(first, Some(Update::Upsert { .. })), kept, "{residents}: {first:?}");
+        let latest = store.engines().revision;
+        store.put_engine(engine(residents, 0));
+        let mut prompt = store.watch_engines(Some(&latest), |_| true);
+        let next = prompt.next().now_or_never().flatten();
+        assert!(matches!(next, Some(Update::Upsert { .. })), "whoever keeps up is told each change: {next:?}");
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Timing {
 
     /// Time that a deletion waits for engines that do not answer, on top of --drain. What could not be unloaded is noted,
     /// and unloaded when the engine answers again
-    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_DELETE_BOUND", hide_env_values = true, default_value = "10", value_parser = duration)]
+    #[arg(long, value_name = "SECONDS", env = "LONGSHORE_DELETE_BOUND", hide_env_values = true, default_value = "6", value_parser = duration)]
     delete_bound: Duration,
 }
 

@@ -11,8 +11,13 @@ use tokio::sync::watch;
 use super::watch::Subscription;
 
 /// Changes kept per kind of object, for watchers that come back. One adapter that comes up makes about ten, so this is a
-/// fleet of 200 adapters started at once; each holds two shared objects of about 2 KiB, so 8 MiB at the very most.
-pub(super) const HISTORY: usize = 2048;
+/// fleet of 200 adapters started at once.
+const HISTORY: usize = 2048;
+
+/// Bytes that those may take, by [`Item::weight`]: an adapter on ten engines takes 4 KiB, an engine with a hundred adapters
+/// 8 KiB, and each change holds one more of them. Whoever comes back behind this much is better off with a snapshot, which
+/// is smaller.
+const HISTORY_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the store holds: [`Adapter`]s and [`Engine`]s.
 pub trait Item: Clone + PartialEq + Serialize + Send + Sync + 'static {
@@ -20,7 +25,15 @@ pub trait Item: Clone + PartialEq + Serialize + Send + Sync + 'static {
     fn namespace(&self) -> &str;
     /// Its name within the namespace.
     fn name(&self) -> &str;
+    /// About how many bytes of memory it takes.
+    fn weight(&self) -> usize;
 }
+
+/// About what an adapter or an engine takes without its lists, and an entry of these: the structure, and strings of some
+/// ten to fifty bytes.
+const BODY: usize = 512;
+const PLACE: usize = 192;
+const RESIDENT: usize = 80;
 
 impl Item for Adapter {
     fn namespace(&self) -> &str {
@@ -28,6 +41,9 @@ impl Item for Adapter {
     }
     fn name(&self) -> &str {
         &self.name
+    }
+    fn weight(&self) -> usize {
+        BODY + PLACE * (self.engines.len() + self.endpoints.len())
     }
 }
 
@@ -37,6 +53,9 @@ impl Item for Engine {
     }
     fn name(&self) -> &str {
         &self.engine
+    }
+    fn weight(&self) -> usize {
+        BODY + RESIDENT * self.resident.len()
     }
 }
 
@@ -177,6 +196,8 @@ struct State<T> {
     items: BTreeMap<Key, Arc<T>>,
     sequence: u64,
     history: VecDeque<Change<T>>,
+    /// What the history takes.
+    weight: usize,
     closed: bool,
 }
 
@@ -186,6 +207,13 @@ pub(super) struct Change<T> {
     pub sequence: u64,
     pub before: Option<Arc<T>>,
     pub after: Option<Arc<T>>,
+}
+
+impl<T: Item> Change<T> {
+    /// What it takes: what was there before is what the change before it holds, too.
+    fn weight(&self) -> usize {
+        self.after.as_ref().or(self.before.as_ref()).map_or(0, |item| item.weight())
+    }
 }
 
 /// What a reader at some sequence number finds.
@@ -202,7 +230,7 @@ pub(super) enum After<T> {
 
 impl<T: Item> Table<T> {
     fn new(prefix: String) -> Self {
-        let state = State { items: BTreeMap::new(), sequence: 0, history: VecDeque::new(), closed: false };
+        let state = State { items: BTreeMap::new(), sequence: 0, history: VecDeque::new(), weight: 0, closed: false };
         Self { prefix, state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
 
@@ -237,10 +265,14 @@ impl<T: Item> Table<T> {
     fn record(&self, mut state: MutexGuard<'_, State<T>>, before: Option<Arc<T>>, after: Option<Arc<T>>) {
         state.sequence += 1;
         let sequence = state.sequence;
-        if state.history.len() == HISTORY {
-            state.history.pop_front();
+        let change = Change { sequence, before, after };
+        state.weight += change.weight();
+        state.history.push_back(change);
+        // The latest one stays, however much it takes: whoever waits for it is woken for it.
+        while state.history.len() > HISTORY || (state.weight > HISTORY_BYTES && state.history.len() > 1) {
+            let Some(oldest) = state.history.pop_front() else { break };
+            state.weight = state.weight.saturating_sub(oldest.weight());
         }
-        state.history.push_back(Change { sequence, before, after });
         drop(state);
         self.changed.send_replace(sequence);
     }

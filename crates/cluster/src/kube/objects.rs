@@ -24,7 +24,7 @@ use super::calls::{Backoff, CallError, Calls};
 
 /// Writes of this kind under way at once, of all objects: a thousand objects that are applied at once are held within a
 /// second, and the API server still answers others.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// Attempts on one engine, as the object's annotations show them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_types::{Fault, ObjectKey, Timestamp};
+use longshore_types::{EngineId, Fault, ObjectKey, Timestamp};
 
 use super::objects::Object;
 use super::{Reconciler, Wake};
@@ -24,6 +24,14 @@ impl Object {
     pub(super) fn inherited(&self, type_: &str, status: &str, reason: &str) -> bool {
         let same = |c: &longshore_api::status::Condition| c.type_ == type_ && c.status == status && c.reason == reason;
         self.is_untouched() && self.shown.conditions.iter().any(same)
+    }
+
+    /// Whether a process before this one has shown that this engine refuses it for this reason, and said so in an event.
+    pub(super) fn inherited_refusal(&self, id: &EngineId, reason: &str) -> bool {
+        let pod = id.to_string();
+        let shown = self.shown.engines.iter().filter(|engine| engine.pod == pod && engine.state == "refused");
+        self.inherited("Ready", "False", reason)
+            || (self.is_untouched() && shown.into_iter().any(|engine| engine.reason.as_deref() == Some(reason)))
     }
 
     /// Whether it still shows what a process before this one has written.

@@ -254,6 +254,8 @@ impl Reconciler {
             return;
         }
         let message = format!("{id}: {fault}");
+        // A process before this one has tried, and said the same.
+        let said = self.objects.get(&key.object).is_some_and(|object| object.inherited_refusal(id, fault.reason));
         let replica: &mut Replica = adapter.replicas.entry(id.clone()).or_default();
         match fault.scope {
             Scope::Transient | Scope::Unknown => {
@@ -287,18 +289,24 @@ impl Reconciler {
                     // It holds something under the name that was not known: a listing says what.
                     engine.listing.ask_soon(now);
                 }
-                self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                if !said {
+                    self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                }
                 self.log("Error loading adapter", &key, id, Some(&fault));
             }
             // Another engine holds these very bytes, so they cannot be what is wrong.
             Scope::Artifact if self.is_held(&key, &op.root) => {
                 let until = Some(now + self.config.refusal_retry);
                 self.hold(&key, id, Hold::Refused { until, fault: fault.clone() });
-                self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                if !said {
+                    self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                }
                 self.log("Error loading adapter", &key, id, Some(&fault));
             }
             Scope::Artifact => {
-                self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                if !said {
+                    self.event(now, &key, true, "LoadFailed", message, Some(id.clone()));
+                }
                 self.log("Error loading adapter", &key, id, Some(&fault));
                 self.artifact_refused(now, &key, fault);
             }

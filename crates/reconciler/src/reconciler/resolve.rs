@@ -54,7 +54,7 @@ impl Reconciler {
                 };
                 let until = now + wait;
                 adapter.resolve_wait = Some((generation, Some(until)));
-                let message = fault.message.clone();
+                let (reason, message) = (fault.reason, fault.message.clone());
                 if adapter.target.is_none() {
                     // What was served before a restart of ours, as status records it, goes on being served.
                     adapter.target = adapter.previous.take().map(|resolved| Target { resolved, generation: None });
@@ -66,7 +66,10 @@ impl Reconciler {
                     adapter.trouble = Some(Trouble { fault, retry_at: until });
                 }
                 self.timers.wake(Wake::Adapter(key.clone()), until);
-                self.event(now, key, true, "LoadFailed", message, None);
+                let said = self.objects.get(&key.object).is_some_and(|it| it.inherited("Ready", "False", reason));
+                if !said {
+                    self.event(now, key, true, "LoadFailed", message, None);
+                }
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::{Effect, StatusWrite};
 
 /// How long a write that something waits for may take before it is asked for again: its answer is lost.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How long a process may take to find out that what one before it could not load cannot be loaded by it either.
+const TRIED_AGAIN: Duration = Duration::from_secs(10);
 /// The way up. `Failed` is beside it.
 const WAY_UP: [Phase; 5] = [Phase::Pending, Phase::Scheduled, Phase::Loading, Phase::Bound, Phase::Running];
 
@@ -38,7 +40,7 @@ impl Reconciler {
             return;
         };
         let asks = self.asks(now, &adapter);
-        if !asks && self.starts_still(key, &adapter) {
+        if !asks && self.starts_still(now, key, &adapter) {
             return;
         }
         let standings = self.standings(&adapter);
@@ -83,8 +85,9 @@ impl Reconciler {
     }
 
     /// Whether the status that a process before this one has written may still be true for all that is known: engines are
-    /// being asked, or the route that it tells of is being given out again. A restart of ours is no news to anybody.
-    fn starts_still(&self, key: &ObjectKey, adapter_key: &AdapterKey) -> bool {
+    /// being asked, the route that it tells of is being given out again, or what failed is being tried once more. A restart
+    /// of ours is no news to anybody.
+    fn starts_still(&mut self, now: Timestamp, key: &ObjectKey, adapter_key: &AdapterKey) -> bool {
         let (Some(object), Some(adapter)) = (self.objects.get(key), self.adapters.get(adapter_key)) else {
             return false;
         };
@@ -95,11 +98,19 @@ impl Reconciler {
             return true;
         }
         let resolving = adapter.target.is_none() && adapter.resolving.is_some();
-        let publishing = || {
-            let phase = Picture::new(self, adapter_key).map(|picture| picture.phase());
-            phase == Some(Phase::Bound) && adapter.publish_fault.is_none()
-        };
-        object.shown.phase == Phase::Running && (resolving || publishing())
+        let phase = || Picture::new(self, adapter_key).map(|picture| picture.phase());
+        match object.shown.phase {
+            Phase::Running => resolving || (adapter.publish_fault.is_none() && phase() == Some(Phase::Bound)),
+            Phase::Failed if object.shown.observed_generation == Some(object.generation) => {
+                let until = self.first_answer.map_or(now, |first| first + TRIED_AGAIN);
+                let still = until > now && (resolving || phase() == Some(Phase::Loading));
+                if still {
+                    self.timers.wake(Wake::Object(key.clone()), until);
+                }
+                still
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn status_written(&mut self, key: &ObjectKey, sequence: u64) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use longshore_api::spec::Replicas;
 use longshore_api::status::{ArtifactStatus, ModelAdapterStatus, Phase};
 use longshore_reconciler::{Fact, Listing, ObjectSeen, ResidentSeen};
-use longshore_types::{BaseModel, Boot, EngineKind, LoadSignals, Root, Timestamp};
+use longshore_types::{BaseModel, Boot, EngineKind, Fault, LoadSignals, Root, Scope, Timestamp};
 
 use crate::world::*;
 
@@ -346,4 +346,23 @@ fn an_engine_that_is_slow_to_list_does_not_end_its_back_off_by_it() {
     world.run_ms(5_000);
     assert_eq!(world.status("sql").engines[0].attempt, 3);
     assert_eq!(world.count("load"), 3);
+}
+
+#[test]
+fn i10_what_cannot_be_loaded_is_said_once_by_however_many_lives_of_ours() {
+    let mut world = World::ready(2);
+    world.cluster = true;
+    world.run_ms(100);
+    for engine in ["e0", "e1"] {
+        world.engine(engine).load_fails = Some(Fault::new(Scope::EngineFiles, "ArtifactNotFound", "no adapter found"));
+    }
+    world.apply(spec("lost", "/a/1", Replicas::All));
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.condition("lost", "Ready").1, "ArtifactNotFound");
+    let (written, events) = (world.statuses.clone(), world.events.len());
+    world.restart_ours();
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.count("load"), 4, "on each engine once by each life");
+    assert_eq!(world.statuses, written);
+    assert_eq!(world.events[events..].iter().map(|event| event.reason).collect::<Vec<_>>(), [""; 0]);
 }

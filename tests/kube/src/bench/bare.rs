@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt as _;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, WatchEvent,
     WatchParams,
@@ -11,7 +13,7 @@ use kube::{Api, Client, ResourceExt as _};
 use longshore_api::labels::{FINALIZER, GROUP, KIND, MANAGED_BY, MANAGER, SERVICE_NAME, SLICE_ADAPTER, VERSION};
 use serde_json::{Value, json};
 
-use super::fleet::MODEL;
+use super::fleet::{self, MODEL};
 use super::row::Rows;
 use super::say;
 use super::seen::Seen;
@@ -20,7 +22,11 @@ use crate::{Cluster, manifests};
 
 /// The row that others are compared with.
 pub(super) const CREATE: &str = "create to routable, a bare loop with the same writes";
-/// The same of deletions.
+/// The row that a hundred adapters by ten engines are compared with.
+pub(super) const MANY: &str = "100 adapters, a bare loop with the least writes, all routable";
+/// The same until their status is written.
+pub(super) const MANY_FINAL: &str = "100 adapters, a bare loop with the least writes, all status final";
+/// The row that deletions are compared with.
 pub(super) const DELETE: &str = "delete to gone, a bare loop with the same writes";
 
 const PHASES: &[&str] = &["Pending", "Scheduled", "Loading", "Bound", "Running"];
@@ -28,6 +34,14 @@ const PHASES: &[&str] = &["Pending", "Scheduled", "Loading", "Bound", "Running"]
 /// Where nothing listens: nobody calls it.
 const ADDRESS: &str = "10.245.255.254";
 
+/// How many objects there are when there are many.
+const OBJECTS: usize = 100;
+/// Engines of each of those.
+const ENGINES: u8 = 10;
+/// How many of those the loop takes up at once.
+const AT_ONCE: usize = 8;
+
+#[derive(Clone)]
 struct Loop {
     client: Client,
     namespace: String,
@@ -39,7 +53,7 @@ pub(super) async fn measure(cluster: &Cluster, runs: usize, rows: &mut Rows) {
     let client = cluster.client_of(SYSTEM, CONTROLLER).await;
     let seen = Seen::of(cluster, &namespace).await;
     let api = objects(cluster.client().clone(), &namespace);
-    let task = tokio::spawn(Loop { client, namespace: namespace.clone() }.run());
+    let task = tokio::spawn(Loop { client: client.clone(), namespace: namespace.clone() }.run());
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
     // One more, which opens connections.
     for number in 0..=runs {
@@ -63,6 +77,49 @@ pub(super) async fn measure(cluster: &Cluster, runs: usize, rows: &mut Rows) {
     task.abort();
     rows.spread(CREATE, &created, None);
     rows.spread(DELETE, &deleted, None);
+    many(cluster, client, rows).await;
+}
+
+/// What a hundred objects take when all that is known of each is written at once: finalizer, Service, slice, last status.
+async fn many(cluster: &Cluster, client: Client, rows: &mut Rows) {
+    let namespace = cluster.namespace("bare").await;
+    let seen = Seen::of(cluster, &namespace).await;
+    let admin = objects(cluster.client().clone(), &namespace);
+    let task = tokio::spawn(Loop { client, namespace: namespace.clone() }.run_many());
+    let names = fleet::names("bare", OBJECTS);
+    let begun = Instant::now();
+    let creating = stream::iter(&names).for_each_concurrent(fleet::AT_ONCE, async |name| {
+        let object = manifests::adapter(&namespace, name, MODEL, "/nowhere");
+        let object = serde_json::from_value(object).unwrap_or_else(|error| panic!("{name}: {error}"));
+        admin.create(&PostParams::default(), &object).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    });
+    let complete = OBJECTS * usize::from(ENGINES);
+    let ((), routable) = tokio::join!(creating, seen.until("all endpoints", |state| state.count() == complete));
+    let done = |state: &super::seen::State| names.iter().all(|name| state.is_final(name, 1));
+    let last = seen.until("all statuses", done).await;
+    task.abort();
+    rows.add(MANY, (routable - begun).as_secs_f64(), "s");
+    rows.add(MANY_FINAL, (last - begun).as_secs_f64(), "s");
+    clear(cluster, &namespace, &names).await;
+    seen.until("nothing left", |state| names.iter().all(|name| state.is_gone(name))).await;
+}
+
+/// Takes all of it away. The garbage collector would do much of that some time later, in the middle of something else.
+async fn clear(cluster: &Cluster, namespace: &str, names: &[String]) {
+    let (admin, now) = (objects(cluster.client().clone(), namespace), DeleteParams::default());
+    let (services, slices): (Api<Service>, Api<EndpointSlice>) = (cluster.api(namespace), cluster.api(namespace));
+    for name in names {
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let cleared = async {
+            services.delete(name, &now).await?;
+            slices.delete(name, &now).await?;
+            admin.patch(name, &PatchParams::default(), &none).await?;
+            admin.delete(name, &now).await
+        };
+        if let Err(error) = cleared.await {
+            panic!("{name}: {error}");
+        }
+    }
 }
 
 fn objects(client: Client, namespace: &str) -> Api<DynamicObject> {
@@ -71,15 +128,33 @@ fn objects(client: Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 impl Loop {
-    async fn run(self) {
+    async fn events(&self) -> impl Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + use<> {
         let api = objects(self.client.clone(), &self.namespace);
         let list = api.list(&ListParams::default()).await.unwrap_or_else(|error| panic!("the loop's list: {error}"));
         let version = list.metadata.resource_version.unwrap_or_default();
         let events = api.watch(&WatchParams::default(), &version).await;
-        let mut events = std::pin::pin!(events.unwrap_or_else(|error| panic!("the loop's watch: {error}")));
+        events.unwrap_or_else(|error| panic!("the loop's watch: {error}"))
+    }
+
+    async fn run_many(self) {
+        let api = objects(self.client.clone(), &self.namespace);
+        let addresses: Vec<_> = (0..ENGINES).map(|last| format!("10.245.255.{last}")).collect();
+        let events = self.events().await;
+        let step = async |event| {
+            let Ok(WatchEvent::Added(object)) = event else { return };
+            if let Err(error) = self.bring_up(&api, &object, &addresses, &PHASES[4..]).await {
+                panic!("the loop: {error}");
+            }
+        };
+        events.for_each_concurrent(AT_ONCE, step).await;
+    }
+
+    async fn run(self) {
+        let api = objects(self.client.clone(), &self.namespace);
+        let mut events = std::pin::pin!(self.events().await);
         while let Ok(Some(event)) = events.try_next().await {
             let step = match &event {
-                WatchEvent::Added(object) => self.bring_up(&api, object).await,
+                WatchEvent::Added(object) => self.bring_up(&api, object, &[ADDRESS.to_owned()], PHASES).await,
                 WatchEvent::Modified(object) if object.metadata.deletion_timestamp.is_some() => {
                     self.let_go(&api, object).await
                 }
@@ -91,19 +166,25 @@ impl Loop {
         }
     }
 
-    async fn bring_up(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> kube::Result<()> {
+    async fn bring_up(
+        &self,
+        api: &Api<DynamicObject>,
+        object: &DynamicObject,
+        addresses: &[String],
+        phases: &[&str],
+    ) -> kube::Result<()> {
         let name = object.name_any();
         let finalizer = json!({"metadata": {"finalizers": [FINALIZER]}});
         api.patch(&name, &PatchParams::default(), &Patch::Merge(finalizer)).await?;
-        let (service, slice) = self.routes(object);
+        let (service, slice) = self.routes(object, addresses);
         let (client, force) = (&self.client, PatchParams::apply(MANAGER).force());
-        let core = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
-        let discovery = ApiResource::erase::<k8s_openapi::api::discovery::v1::EndpointSlice>(&());
+        let core = ApiResource::erase::<Service>(&());
+        let discovery = ApiResource::erase::<EndpointSlice>(&());
         let services: Api<DynamicObject> = Api::namespaced_with(client.clone(), &self.namespace, &core);
         let slices: Api<DynamicObject> = Api::namespaced_with(client.clone(), &self.namespace, &discovery);
         let (service, slice) = (Patch::Apply(service), Patch::Apply(slice));
         tokio::try_join!(services.patch(&name, &force, &service), slices.patch(&name, &force, &slice))?;
-        for phase in PHASES {
+        for phase in phases {
             let ready = u8::from(*phase == "Running");
             let status = json!({"status": {"phase": phase, "readyReplicas": ready, "desiredReplicas": 1}});
             api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
@@ -114,15 +195,16 @@ impl Loop {
     /// The slice, then the finalizer, after which nothing of the object is left. Its Service is its garbage collector's.
     async fn let_go(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> kube::Result<()> {
         let name = object.name_any();
-        let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> =
-            Api::namespaced(self.client.clone(), &self.namespace);
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         slices.delete(&name, &DeleteParams::default()).await?;
         let none = json!({"metadata": {"finalizers": null}});
         api.patch(&name, &PatchParams::default(), &Patch::Merge(none)).await.map(drop)
     }
 
-    fn routes(&self, object: &DynamicObject) -> (Value, Value) {
+    fn routes(&self, object: &DynamicObject, addresses: &[String]) -> (Value, Value) {
         let name = object.name_any();
+        let endpoint = |address| json!({"addresses": [address], "conditions": {"ready": true, "serving": true}});
+        let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
         let owner = json!([{
             "apiVersion": longshore_api::labels::API_VERSION, "kind": KIND, "name": name,
             "uid": object.metadata.uid, "controller": true, "blockOwnerDeletion": true,
@@ -142,7 +224,7 @@ impl Loop {
                 "annotations": {SLICE_ADAPTER: name},
             },
             "addressType": "IPv4",
-            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": true, "serving": true}}],
+            "endpoints": endpoints,
             "ports": [{"name": "http", "port": 8000, "protocol": "TCP"}],
         });
         (service, slice)

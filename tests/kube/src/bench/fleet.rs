@@ -28,7 +28,7 @@ pub(super) const MODEL: &str = "tiny";
 const MANY: usize = 1000;
 
 /// Objects that are made or deleted at once: more would need more connections, whose making is no part of this.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// A namespace with engines, and what is seen of it.
 pub(super) struct Fleet {
@@ -109,7 +109,11 @@ impl Fleet {
     /// Makes all of them. When that began.
     pub(super) async fn create_all(&self, names: &[String]) -> Instant {
         let begun = Instant::now();
-        stream::iter(names).for_each_concurrent(AT_ONCE, async |name| drop(self.create(name).await)).await;
+        stream::iter(names)
+            .for_each_concurrent(AT_ONCE, async |name| {
+                self.create(name).await;
+            })
+            .await;
         begun
     }
 
@@ -125,7 +129,11 @@ impl Fleet {
     /// Deletes all of them at once. When that began.
     pub(super) async fn delete_all(&self, names: &[String]) -> Instant {
         let begun = Instant::now();
-        stream::iter(names).for_each_concurrent(AT_ONCE, async |name| drop(self.delete(name).await)).await;
+        stream::iter(names)
+            .for_each_concurrent(AT_ONCE, async |name| {
+                self.delete(name).await;
+            })
+            .await;
         begun
     }
 

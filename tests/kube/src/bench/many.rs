@@ -7,7 +7,7 @@ use longshore_testkit::Faults;
 use super::fleet::{Fleet, names};
 use super::process::Controller;
 use super::row::Rows;
-use super::{idle, say};
+use super::{bare, idle, say};
 use crate::Cluster;
 
 const ADAPTERS: usize = 100;
@@ -24,8 +24,8 @@ pub(super) async fn measure(cluster: &Cluster, idle: Duration, rows: &mut Rows) 
     let cpu = controller.cpu_time();
     let (routable, last) = load(&fleet, &all).await;
     let cpu = controller.cpu_time() - cpu;
-    rows.add("100 adapters by 10 engines, all routable", routable.as_secs_f64(), "s");
-    rows.add("100 adapters by 10 engines, all status final", last.as_secs_f64(), "s");
+    rows.against("100 adapters by 10 engines, all routable", routable.as_secs_f64(), "s", bare::MANY);
+    rows.against("100 adapters by 10 engines, all status final", last.as_secs_f64(), "s", bare::MANY_FINAL);
     rows.add("100 adapters by 10 engines, CPU until then", cpu.as_secs_f64(), "s");
     say("at rest");
     idle::measure(cluster, &relay, idle, rows).await;

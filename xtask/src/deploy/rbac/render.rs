@@ -182,7 +182,9 @@ mod tests {
     #[test]
     fn a_row_of_the_page_reads_like_kubectl() {
         let table = docs_table();
-        assert!(table.contains("| controller | served namespaces | endpointslices.discovery.k8s.io | list, watch,"));
+        assert!(
+            table.contains("| controller | served namespaces | endpointslices.discovery.k8s.io | get, list, watch,")
+        );
         assert!(table.contains("| configmaps `longshore-unfinished` |"), "{table}");
         assert_eq!(table.lines().count(), GRANTS.len() + 2);
     }

@@ -4,6 +4,7 @@ use longshore_engine::FakeOperation;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::super::testing::Trouble;
 use super::FINALIZER;
 use super::world::{SECOND, World, adapter, adapter_path, held, kind_of, pod_path, writes};
 
@@ -147,14 +148,19 @@ async fn an_object_that_others_hold_is_not_taken_up_again_after_we_have_let_go()
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_made_anew_while_the_one_before_is_undone_is_held_and_served() {
-    for slow in [false, true] {
+    for slow in ["nothing", "the engine", "the API server"] {
         let world = World::new();
         let engine = world.engine("pod-1", &json!({"app": "vllm"}));
         world.adapter("sql", "vllm");
         let running = world.start();
         world.runs("sql").await;
-        if slow {
-            engine.hang(FakeOperation::Unload);
+        match slow {
+            "the engine" => engine.hang(FakeOperation::Unload),
+            // The one before is over before the new one is held.
+            "the API server" => world.server.trouble(|seen| {
+                (kind_of(seen) == "modeladapters" && seen.method == "PATCH").then_some(Trouble::Slow(SECOND * 3))
+            }),
+            _ => {}
         }
         // Somebody has taken every finalizer off.
         world.server.remove(&adapter_path("sql"));

@@ -140,3 +140,27 @@ async fn i10_a_restart_takes_nothing_away_while_engines_are_slow_to_say_what_the
     assert!(world.server.get(&adapter_path("sql")).is_some());
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn i10_a_restart_writes_nothing_though_engines_answer_one_after_the_other() {
+    let world = World::new();
+    let engines = ["pod-1", "pod-2", "pod-3"].map(|name| world.engine(name, &json!({"app": "vllm"})));
+    world.adapter("sql", "vllm");
+    let running = world.start();
+    world.until("all serve", |world| world.endpoints("sql").len() == 3 && world.endpoints("tiny").len() == 3).await;
+    sleep(SECOND * 10).await;
+    running.stop().await;
+    world.server.take_seen();
+    for slow in &engines[1..] {
+        slow.hang(FakeOperation::Models);
+    }
+    let running = world.start();
+    for slow in &engines[1..] {
+        sleep(SECOND / 25).await;
+        slow.resume(FakeOperation::Models);
+    }
+    sleep(SECOND * 60).await;
+    let written = world.server.take_writes();
+    assert!(written.is_empty(), "{written:#?}");
+    running.stop().await;
+}

@@ -6,9 +6,14 @@ use tokio::time::Instant;
 
 use super::LaneId;
 
-/// How many calls may be on their way. The API server shares a few tens of seats among all of a priority level's clients;
-/// a write takes it about 3 ms, so this many make 5,000 a second, which is more than it does.
-pub(super) const IN_FLIGHT: usize = 16;
+/// How many calls may be on their way where withdrawals wait. The API server shares a few tens of seats among all of a
+/// priority level's clients; a write takes it about 3 ms, so this many make 5,000 a second, which is more than it does.
+const IN_FLIGHT: usize = 16;
+
+/// The same where none do. A write takes about 3 ms, of which the API server computes most: this many keep four of its
+/// processors busy, with more than a thousand writes in a second. What waits here meanwhile becomes one write where it is
+/// about one slice; what waited at the API server would be one each, and would delay other people's requests.
+const IN_FLIGHT_OF_OTHERS: usize = 4;
 
 /// Withdrawals go before additions, since requests fail where one is late; Services come last, since routers do not read
 /// them.
@@ -57,10 +62,15 @@ impl Queue {
 
     /// The next one, where there is room.
     pub(super) fn pop(&mut self) -> Option<LaneId> {
-        if self.in_flight >= IN_FLIGHT {
-            return None;
-        }
-        for class in [Class::Withdrawal, Class::Addition, Class::Service] {
+        let limits = [
+            (Class::Withdrawal, IN_FLIGHT),
+            (Class::Addition, IN_FLIGHT_OF_OTHERS),
+            (Class::Service, IN_FLIGHT_OF_OTHERS),
+        ];
+        for (class, limit) in limits {
+            if self.in_flight >= limit {
+                return None;
+            }
             while let Some(lane) = self.waiting[class as usize].pop_front() {
                 // It may have been put into a more urgent class since.
                 if self.queued.get(&lane) == Some(&class) {

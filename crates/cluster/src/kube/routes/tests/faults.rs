@@ -140,7 +140,14 @@ async fn withdrawals_go_before_additions_and_few_are_under_way() {
     assert!(world.pods("old").is_empty(), "it waited behind all additions");
     world.run(SECOND * 5).await;
     assert_eq!(world.slices().len(), 200);
-    assert!(world.server.busy.lock().unwrap().1 <= 16);
+    assert!(world.server.busy.lock().unwrap().1 <= 5, "four, and the withdrawal beside them");
+
+    world.server.busy.lock().unwrap().1 = 0;
+    for number in 0..200 {
+        world.routes.publish(route(&format!("a-{number}"), 2, []));
+    }
+    world.run(SECOND * 5).await;
+    assert_eq!(world.server.busy.lock().unwrap().1, 16, "withdrawals do not wait for each other as long");
 }
 
 #[tokio::test(start_paused = true)]
