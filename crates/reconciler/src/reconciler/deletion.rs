@@ -31,11 +31,12 @@ impl Reconciler {
         self.around(key).into_iter().filter_map(|id| Some((id, self.awaited_on(key, id)?)))
     }
 
-    /// Engines that an adapter has to do with: selected, on their way out, or holding its name.
+    /// Engines that an adapter has to do with: selected, on their way out, or such that take a slot for its name.
     pub(super) fn around(&self, key: &AdapterKey) -> BTreeSet<&EngineId> {
         let adapter = self.adapters.get(key);
         let selected = adapter.into_iter().flat_map(|adapter| adapter.matching.union(&adapter.surplus));
-        selected.chain(self.holders_of(key).map(|(id, _, _)| id)).collect()
+        let takes_slot = |id: &&EngineId| self.engines.get(*id).is_some_and(|e| e.takes_slot(key.name.as_str()));
+        selected.chain(self.engines_of(key.namespace()).filter(takes_slot)).collect()
     }
 
     fn awaited_on(&self, key: &AdapterKey, id: &EngineId) -> Option<Awaited> {

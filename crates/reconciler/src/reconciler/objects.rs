@@ -258,6 +258,7 @@ impl Reconciler {
 
     fn forget_adapter(&mut self, now: Timestamp, key: &AdapterKey) {
         let Some(adapter) = self.adapters.get(key) else { return };
+        let around: Vec<EngineId> = self.around(key).into_iter().cloned().collect();
         let opaque: Vec<Root> = adapter.roots().into_iter().filter(|root| root.digest().is_none()).collect();
         self.note_unfinished(key);
         self.release_roots(now, key);
@@ -269,7 +270,7 @@ impl Reconciler {
                 self.by_namespace.remove(key.namespace());
             }
         }
-        for id in adapter.matching.union(&adapter.surplus) {
+        for id in &around {
             let Some(engine) = self.engines.get_mut(id) else { continue };
             engine.matched.remove(key);
             if engine.has_to_do_with(key) || engine.reach != Reach::Answers {
