@@ -203,6 +203,13 @@ impl Adapter {
         Root::Other(format!("/tmp/aibrix/adapters/{}", self.spec.key.name).into())
     }
 
+    /// What AIBrix's sidecar has fetched, where its controller left the adapter loaded: it goes on being served, also where
+    /// nobody could fetch it again.
+    pub(crate) fn left_by_aibrix(&self) -> Option<Resolved> {
+        let root = (!self.aibrix.is_empty()).then(|| self.aibrix_root())?;
+        Some(Resolved { root, bytes: None, rank: None, warnings: Vec::new() })
+    }
+
     /// Every root by which an engine may hold it, the wanted one first: what status records.
     pub(crate) fn roots(&self) -> Vec<Root> {
         let mut roots: Vec<Root> = Vec::new();

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::{Options, Report};
-use crate::{Workspace, kube, shell};
+use crate::{Workspace, kube};
 
 /// How often what takes milliseconds is done, per run that was asked for: a median of 50 with the five runs that are the
 /// default.
@@ -62,13 +62,26 @@ fn read(lines: impl Iterator<Item = Result<String>>) -> Result<Report> {
     Ok(report)
 }
 
-/// Builds the controller and what measures it, in one folder; the latter's path.
+/// Builds the controller and what measures it, in one folder, and the cluster; the path of what measures.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let mut build = workspace.cargo("build");
     build.args(["--release", "--package", kube::CONTROLLER, "--package", kube::PACKAGE, "--bins"]);
-    // Standard output is the report's.
-    shell::run(build.stdout(Stdio::null()))?;
-    Ok(workspace.target().join("release/kube-bench"))
+    quietly(&mut build)?;
+    let programs = workspace.target().join("release");
+    // The cluster itself, here where its output is seen; it takes minutes the first time.
+    quietly(Command::new(programs.join("kube-kit")).arg("build"))?;
+    Ok(programs.join("kube-bench"))
+}
+
+/// Runs a command that may say what it does only on standard error: standard output is the report's.
+fn quietly(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let status = status.with_context(|| format!("cannot start {name}"))?;
+    if !status.success() {
+        bail!("{name} ended with {status}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -317,6 +317,8 @@ impl Reconciler {
             self.dirty_engines.insert(engine.clone());
             adapter.surplus.insert(engine);
         }
+        // None is looked for: what there was when somebody last looked says nothing, and a restart of ours would not know it.
+        adapter.candidates = 0;
         adapter.unplaced = None;
     }
 

@@ -57,7 +57,8 @@ impl Reconciler {
                 let (reason, message) = (fault.reason, fault.message.clone());
                 if adapter.target.is_none() {
                     // What was served before a restart of ours, as status records it, goes on being served.
-                    adapter.target = adapter.previous.take().map(|resolved| Target { resolved, generation: None });
+                    let before = adapter.previous.take().or_else(|| adapter.left_by_aibrix());
+                    adapter.target = before.map(|resolved| Target { resolved, generation: None });
                     adapter.needs_placement = true;
                 }
                 if adapter.target.is_some() {

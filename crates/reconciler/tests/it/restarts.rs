@@ -359,10 +359,35 @@ fn i10_what_cannot_be_loaded_is_said_once_by_however_many_lives_of_ours() {
     world.apply(spec("lost", "/a/1", Replicas::All));
     world.run(Duration::from_secs(20));
     assert_eq!(world.condition("lost", "Ready").1, "ArtifactNotFound");
+    world.artifacts.insert("/a/9".to_owned(), Err(Fault::new(Scope::Artifact, "StoreNotShared", "nobody fetches it")));
+    world.apply(spec("wrong", "/a/9", Replicas::All));
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.condition("wrong", "Ready").1, "StoreNotShared");
     let (written, events) = (world.statuses.clone(), world.events.len());
     world.restart_ours();
     world.run(Duration::from_secs(20));
     assert_eq!(world.count("load"), 4, "on each engine once by each life");
     assert_eq!(world.statuses, written);
     assert_eq!(world.events[events..].iter().map(|event| event.reason).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn what_aibrix_left_loaded_is_served_also_where_nobody_could_fetch_it_again() {
+    let mut world = World::ready(1);
+    world.cluster = true;
+    world.run_ms(100);
+    let theirs = Root::Other("/tmp/aibrix/adapters/sql".into());
+    world.engine("e0").residents.insert("sql".to_owned(), theirs);
+    world.artifacts.insert("/a/9".to_owned(), Err(Fault::new(Scope::Artifact, "StoreNotShared", "nobody fetches it")));
+    let left =
+        ModelAdapterStatus { phase: Phase::Running, instances: vec!["e0".to_owned()], ..ModelAdapterStatus::default() };
+    world.apply_shown(spec("sql", "/a/9", Replicas::All), Some(left));
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.routed("sql"), ["e0"]);
+    let (status, reason, message) = world.condition("sql", "UpToDate");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "UpdateFailed"), "{message}");
+    world.restart_ours();
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.routed("sql"), ["e0"]);
+    assert_eq!((world.count("load"), world.count("unload")), (0, 0));
 }
