@@ -23,8 +23,9 @@ enum Suite {
     /// On a Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, with pods as processes
     ///
     /// Builds our programs, the tests and the cluster (tests/kube/kit, in Go: some minutes the first time, cached after
-    /// that), then runs the tests with LONGSHORE_KUBE=1: that variable is what turns them on. Where KUBECONFIG names a
-    /// cluster, the tests that can run on any are run there.
+    /// that), then runs the tests with LONGSHORE_KUBE=1: that variable is what turns them on. One of them runs a real vLLM in
+    /// a pod, where vLLM can run. After a run of all of them, their audit logs are held against what is granted, as by
+    /// `cargo xtask rbac-audit`. Where KUBECONFIG names a cluster, the tests that can run on any are run there.
     Kube(kube::Tests),
 }
 

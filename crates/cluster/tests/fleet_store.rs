@@ -119,7 +119,9 @@ fn changes_of_engines_with_many_adapters_are_not_kept_as_long_as_of_those_with_f
         let store = FleetStore::new();
         store.put_engine(engine(residents, 0));
         let seen = store.engines().revision;
-        (1..=1000).for_each(|running| drop(store.put_engine(engine(residents, running))));
+        for running in 1..=1000 {
+            store.put_engine(engine(residents, running));
+        }
         let mut late = store.watch_engines(Some(&seen), |_| true);
         let first = late.next().now_or_never().flatten();
         assert_eq!(matches!(first, Some(Update::Upsert { .. })), kept, "{residents}: {first:?}");

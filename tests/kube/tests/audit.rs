@@ -14,7 +14,7 @@ use longshore_kube_tests::{Cluster, Options, inside};
 
 /// A deletion gives up on an engine that hangs after a moment.
 fn install() -> Install {
-    Install::default().flags(&["--delete-bound=1"])
+    Install::default().flags(&["--delete-bound=1", "--drain=0.5"])
 }
 
 /// Holds the log against the roles as they are installed.

@@ -12,7 +12,13 @@ use longshore_kube_tests::{Cluster, Options, inside};
 use longshore_testkit::Faults;
 use tokio::task::JoinHandle;
 
-/// Longer than a leader keeps the Lease that it cannot renew, and than a watch waits for a sign of life.
+/// Who led before is followed soon, since a test waits for that.
+const LEASE: [&str; 3] = [
+    "--leader-election-lease-duration=6s",
+    "--leader-election-renew-deadline=4s",
+    "--leader-election-retry-period=0.5s",
+];
+/// Longer than a leader keeps a Lease that it cannot renew.
 const HANGS: Duration = Duration::from_secs(20);
 /// Long enough for many attempts of whoever makes them without a pause.
 const AWAY: Duration = Duration::from_secs(10);
@@ -65,7 +71,7 @@ fn requests_since(cluster: &Cluster, seen: usize) -> Vec<String> {
 #[test]
 fn routing_goes_on_while_the_api_server_does_not_answer_and_nothing_is_lost_or_repeated_when_it_does() {
     inside(Options::default(), async |cluster| {
-        cluster.install().await;
+        cluster.install_with(&Install::default().flags(&LEASE)).await;
         let path = cluster.artifact("sql", 1);
         let engines = [
             cluster.engine("default", "engine-0").await,

@@ -90,26 +90,34 @@ ports: [{port: 80}]
         let (slice, base) = (name("adapter"), name("base"));
         let router = Router::of(&cluster).await;
 
+        // Few of them: somebody who edits again and again is answered less and less often.
         let edits = [
-            json!({"endpoints": []}),
-            json!({"endpoints": [{"addresses": ["192.0.2.7"], "conditions": {"ready": true}}]}),
-            json!({"ports": [{"name": "http", "port": 9999}]}),
-            json!({"metadata": {"annotations": {"longshore.dev/adapter": "other"}}}),
-            json!({"metadata": {"labels": {"kubernetes.io/service-name": "other", "model.aibrix.ai/name": null}}}),
-            json!({"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "somebody"}}}),
-            json!({"metadata": {"ownerReferences": null}}),
+            json!({
+                "endpoints": [{"addresses": ["192.0.2.7"], "conditions": {"ready": true}}],
+                "ports": [{"name": "http", "port": 9999}],
+            }),
+            json!({"metadata": {
+                "annotations": {"longshore.dev/adapter": "other"},
+                "labels": {"kubernetes.io/service-name": "other", "model.aibrix.ai/name": null},
+            }}),
+            json!({"metadata": {
+                "labels": {"endpointslice.kubernetes.io/managed-by": "somebody"}, "ownerReferences": null,
+            }}),
         ];
         for edit in &edits {
             slices.patch(&slice, &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();
             repaired(&cluster, &edit.to_string(), &good).await;
         }
         let edits = [
-            json!({"metadata": {"labels": {"model.aibrix.ai/name": "other"}}}),
-            json!({"metadata": {"labels": {"adapter.model.aibrix.ai/name": null}}}),
+            json!({
+                "metadata": {"labels": {"adapter.model.aibrix.ai/name": null, "model.aibrix.ai/name": "other"}},
+                "spec": {"ports": [{"name": "http", "port": 9999}]},
+            }),
             // With a selector it is another kind of Service, of which this cluster has no two families.
-            json!({"spec": {"selector": {"app": "mine"}, "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}}),
-            json!({"spec": {"ports": [{"name": "http", "port": 9999}]}}),
-            json!({"metadata": {"ownerReferences": null}}),
+            json!({
+                "metadata": {"ownerReferences": null},
+                "spec": {"selector": {"app": "mine"}, "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]},
+            }),
         ];
         for edit in &edits {
             services.patch("sql", &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::net::SocketAddr;
+
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -11,7 +13,6 @@ use longshore_kube_tests::scene::{Router, SOON, SYSTEM};
 use longshore_kube_tests::{Cluster, Options, SimControl, inside, manifests};
 use longshore_testkit::What;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 
 const MODEL: &str = "qwen";
 const NAME: &str = "legal-lora";

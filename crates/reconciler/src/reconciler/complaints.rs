@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longshore_api::status::Phase;
 use longshore_types::{EngineId, Fault, ObjectKey, Timestamp};
 
 use super::objects::Object;
@@ -32,6 +33,12 @@ impl Object {
         let shown = self.shown.engines.iter().filter(|engine| engine.pod == pod && engine.state == "refused");
         self.inherited("Ready", "False", reason)
             || (self.is_untouched() && shown.into_iter().any(|engine| engine.reason.as_deref() == Some(reason)))
+    }
+
+    /// Whether a process before this one could not have it served as it is declared, and this one is finding that out.
+    pub(super) fn tries_again(&self) -> bool {
+        let same = self.shown.observed_generation == Some(self.generation);
+        self.is_untouched() && same && self.shown.phase == Phase::Failed
     }
 
     /// Whether it still shows what a process before this one has written.

@@ -50,6 +50,10 @@ impl Reconciler {
         }
         if first {
             self.check_settled(now);
+            // What waits for its answer, whatever that is.
+            let matched = self.engines.get(id).map(|engine| &engine.matched);
+            let waits = |key: &&AdapterKey| self.adapters.get(*key).is_some_and(|adapter| adapter.needs_placement);
+            self.dirty_adapters.extend(matched.into_iter().flatten().filter(waits).cloned());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_api::labels;
 use longshore_api::spec::{Preemption, Replicas};
@@ -30,6 +31,10 @@ pub(super) fn adapter_id(key: &AdapterKey) -> scheduler::AdapterId {
 pub(super) fn engine_id(id: &EngineId) -> scheduler::EngineId {
     scheduler::EngineId::from(format!("{} {}", id.namespace, id.name))
 }
+
+/// How long the first answer of an engine is waited for: a listing takes milliseconds, and on a busy machine those of a
+/// hundred engines at once some tenths of a second. Whoever takes longer is not worth waiting for.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 impl Reconciler {
     /// Whether the adapter is the oldest that claims its name.
@@ -157,6 +162,9 @@ impl Reconciler {
     /// One event for all of them: a thousand adapters on as many engines would else be a million.
     fn announce_overcommitted(&mut self, now: Timestamp, key: &AdapterKey, engines: &BTreeSet<EngineId>) {
         // A restart of ours is no news: what was held then has been said.
+        if self.objects.get(&key.object).is_some_and(Object::tries_again) {
+            return;
+        }
         let shown = self.objects.get(&key.object).filter(|object| object.is_untouched()).map(|object| &object.shown);
         let is_new = |id: &&EngineId| shown.is_none_or(|shown| !shown.instances.iter().any(|held| *held == *id.name));
         let engines: BTreeSet<EngineId> = engines.iter().filter(is_new).cloned().collect();
@@ -179,6 +187,9 @@ impl Reconciler {
         if adapter.spec.replicas == Replicas::All || !adapter.assigned.is_empty() || !adapter.surplus.is_empty() {
             return None;
         }
+        if let Some(until) = self.unheard_until(now, key) {
+            return Some(until);
+        }
         let engines = adapter.matching.iter().filter_map(|id| self.engines.get(id));
         let (mut first, mut next) = (None, None);
         for engine in engines.filter(|engine| engine.is_usable()) {
@@ -196,6 +207,18 @@ impl Reconciler {
         next.filter(|_| lately)
     }
 
+    /// Until when a first choice waits for engines that have been Ready for long and of which nothing has been heard yet, since
+    /// they are looked after only now that something selects them. Whoever answers first would else get everything.
+    fn unheard_until(&self, now: Timestamp, key: &AdapterKey) -> Option<Timestamp> {
+        let engines = self.adapters.get(key)?.matching.iter().filter_map(|id| self.engines.get(id));
+        let to_come = engines.filter(|engine| {
+            let ready_for = engine.ready_since.map(|since| now.since(since));
+            let stable = engine.seen.trusted || ready_for.is_some_and(|for_| for_ >= self.config.stable_after);
+            engine.seen.ready && !engine.seen.terminating && !engine.heard && stable
+        });
+        to_come.filter_map(|engine| Some(engine.away_since? + HEARD_WITHIN)).filter(|until| *until > now).min()
+    }
+
     fn announce_choice(&mut self, now: Timestamp, key: &AdapterKey, before: &BTreeSet<EngineId>) {
         let Some(adapter) = self.adapters.get(key) else { return };
         let engines: Vec<EngineId> = adapter.assigned.iter().cloned().collect();
@@ -203,7 +226,8 @@ impl Reconciler {
         // A restart of ours is no news.
         let scheduled = |object: &Object| {
             let shown = object.shown.conditions.iter().find(|condition| condition.type_ == "Scheduled");
-            object.is_untouched() && shown.is_some_and(|shown| shown.message.contains(&selected))
+            let same = || shown.is_some_and(|shown| shown.message.contains(&selected));
+            object.tries_again() || (object.is_untouched() && same())
         };
         if self.objects.get(&key.object).is_some_and(scheduled) {
             return;

@@ -101,7 +101,7 @@ impl Reconciler {
         let phase = || Picture::new(self, adapter_key).map(|picture| picture.phase());
         match object.shown.phase {
             Phase::Running => resolving || (adapter.publish_fault.is_none() && phase() == Some(Phase::Bound)),
-            Phase::Failed if object.shown.observed_generation == Some(object.generation) => {
+            Phase::Failed if object.tries_again() => {
                 let until = self.first_answer.map_or(now, |first| first + TRIED_AGAIN);
                 let still = until > now && (resolving || phase() == Some(Phase::Loading));
                 if still {

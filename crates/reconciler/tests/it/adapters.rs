@@ -226,6 +226,20 @@ fn an_adapter_named_like_the_base_model_is_refused() {
 }
 
 #[test]
+fn a_name_that_turns_out_to_be_the_base_model_s_after_the_choice_is_refused_as_well() {
+    let mut world = World::new();
+    world.tell(Fact::Synced);
+    world.apply(spec("tiny-base", "/a/1", Replicas::All));
+    world.run_ms(500);
+    for engine in ["e0", "e1"] {
+        world.add_engine(engine);
+    }
+    world.run_ms(5_000);
+    assert_eq!(world.condition("tiny-base", "Ready").1, "NameTaken");
+    assert_eq!(world.status("tiny-base").phase, Phase::Failed, "{:?}", world.status("tiny-base"));
+}
+
+#[test]
 fn i6_no_engine_is_given_more_than_it_may_hold() {
     let mut world = World::new();
     for name in ["e0", "e1"] {

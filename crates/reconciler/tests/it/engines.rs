@@ -250,3 +250,29 @@ fn a_shorter_grace_is_a_matter_of_configuration() {
     world.run_ms(4_000);
     assert_eq!(world.routed("sql").len(), 1);
 }
+
+#[test]
+fn engines_that_are_found_by_what_selects_them_share_it_whoever_answers_first() {
+    let mut world = World::ready(0);
+    for n in 0..6 {
+        world.apply(spec(&format!("a{n}"), "/a/1", Replicas::Count(1)));
+    }
+    for name in ["e0", "e1", "e2"] {
+        world.add_engine(name);
+    }
+    world.run_ms(500);
+    for name in ["e0", "e1", "e2"] {
+        assert_eq!(world.engine(name).loads.len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn i11_an_engine_that_does_not_answer_at_first_delays_a_choice_for_a_moment_only() {
+    let mut world = World::ready(0);
+    world.apply(spec("sql", "/a/1", Replicas::Count(1)));
+    world.add_engine("e0");
+    world.add_engine("e1");
+    world.engine("e1").hangs = true;
+    world.run_ms(1_500);
+    assert_eq!(world.routed("sql"), ["e0"]);
+}

@@ -373,15 +373,16 @@ fn i10_what_cannot_be_loaded_is_said_once_by_however_many_lives_of_ours() {
 
 #[test]
 fn what_aibrix_left_loaded_is_served_also_where_nobody_could_fetch_it_again() {
-    let mut world = World::ready(1);
+    let mut world = World::new();
     world.cluster = true;
-    world.run_ms(100);
+    world.add_engine("e0");
     let theirs = Root::Other("/tmp/aibrix/adapters/sql".into());
     world.engine("e0").residents.insert("sql".to_owned(), theirs);
     world.artifacts.insert("/a/9".to_owned(), Err(Fault::new(Scope::Artifact, "StoreNotShared", "nobody fetches it")));
     let left =
         ModelAdapterStatus { phase: Phase::Running, instances: vec!["e0".to_owned()], ..ModelAdapterStatus::default() };
     world.apply_shown(spec("sql", "/a/9", Replicas::All), Some(left));
+    world.tell(Fact::Synced);
     world.run(Duration::from_secs(5));
     assert_eq!(world.routed("sql"), ["e0"]);
     let (status, reason, message) = world.condition("sql", "UpToDate");

@@ -63,7 +63,7 @@ fn writes(cluster: &Cluster, fleet: &Fleet, adapters: usize, rows: &mut Rows) {
         let count = all.iter().filter(|entry| of(entry)).count() as f64;
         rows.add(&format!("{what} per adapter"), count / adapters as f64, "writes");
     };
-    // One that begins again from `one-1` to `one-51` has a base model's slice beside its own, which is counted apart.
+    // The base model has a slice, too, which is no adapter's.
     let of_adapter = |entry: &AuditEntry| entry.name.starts_with("one-");
     per_adapter("status writes", &|entry| entry.subresource == "status");
     per_adapter("Service writes", &|entry| entry.resource == "services" && entry.verb != "delete");

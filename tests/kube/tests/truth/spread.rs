@@ -14,7 +14,7 @@ fn a_hundred_adapters_of_one_replica_are_spread_evenly_and_leave_nothing_when_th
         for number in 0..10 {
             engines.push(cluster.engine("default", &format!("engine-{number}")).await);
         }
-        // They are there before the controller: it looks at all of them before it chooses.
+        // They have been there for long, and nothing has selected them yet.
         cluster.install().await;
         let names: Vec<String> = (0..100).map(|number| format!("adapter-{number}")).collect();
         let all: Vec<String> = names.iter().map(|name| adapter("default", name, &path, Some(1))).collect();

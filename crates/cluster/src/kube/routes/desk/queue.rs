@@ -15,18 +15,24 @@ const IN_FLIGHT: usize = 16;
 /// about one slice; what waited at the API server would be one each, and would delay other people's requests.
 const IN_FLIGHT_OF_OTHERS: usize = 4;
 
+/// How many first looks may be on their way beside those. One costs the API server a quarter of a write, and a slice that is
+/// written before it would claim to be another's Service's for a moment.
+const IN_FLIGHT_WITH_LOOKS: usize = 8;
+
 /// Withdrawals go before additions, since requests fail where one is late; Services come last, since routers do not read
 /// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     Withdrawal,
+    /// The first look whether the name of a Service is free, which slices go by.
+    Look,
     Addition,
     Service,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: [VecDeque<LaneId>; 3],
+    waiting: [VecDeque<LaneId>; 4],
     queued: BTreeMap<LaneId, Class>,
     timers: BTreeSet<(Instant, LaneId)>,
     set: BTreeMap<LaneId, Instant>,
@@ -64,6 +70,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<LaneId> {
         let limits = [
             (Class::Withdrawal, IN_FLIGHT),
+            (Class::Look, IN_FLIGHT_WITH_LOOKS),
             (Class::Addition, IN_FLIGHT_OF_OTHERS),
             (Class::Service, IN_FLIGHT_OF_OTHERS),
         ];

@@ -233,9 +233,10 @@ impl Desk {
         if let Some(need) = self.service_need(lane) {
             let spacing = self.service_spacing(lane, &need);
             let what = self.service_wanted(lane);
+            let class = if lane.look { Class::Look } else { Class::Service };
             let (at, id) = (lane.lane.earliest(now, what.as_ref(), spacing), LaneId::Service(id.clone()));
             if at <= now {
-                self.queue.push(&id, Class::Service);
+                self.queue.push(&id, class);
             } else {
                 self.queue.at(at, &id);
             }

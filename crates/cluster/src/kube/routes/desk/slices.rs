@@ -82,7 +82,7 @@ impl SliceLane {
         let spacing = match class {
             _ if self.foreign => LOOK_AGAIN,
             Class::Withdrawal => Duration::ZERO,
-            Class::Addition | Class::Service => TOGETHER,
+            Class::Look | Class::Addition | Class::Service => TOGETHER,
         };
         self.lane.earliest(now, self.wanted.as_ref(), spacing)
     }

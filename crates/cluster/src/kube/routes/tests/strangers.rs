@@ -161,6 +161,27 @@ async fn an_adapter_that_is_expected_never_joins_a_foreign_service_even_for_a_mo
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_look_for_a_foreign_service_does_not_wait_behind_the_slices_of_others() {
+    let mut world = World::listed().await;
+    world.put(
+        "services",
+        &json!({"metadata": {"name": "sql", "namespace": "default"}, "spec": {"clusterIP": "10.0.0.1"}}),
+    );
+    world.run(TURN).await;
+    world.server.latency(|| TURN);
+    for number in 0..200 {
+        world.routes.publish(route(&format!("a-{number}"), 1, [1]));
+    }
+    world.routes.expect(adapter("sql"));
+    tokio::time::sleep(TURN * 3).await;
+    world.routes.publish(route("sql", 1, [1]));
+    world.run(SECOND * 5).await;
+    let writes = world.writes();
+    let of_sql: Vec<_> = writes.iter().filter(|write| write.contains("sql")).collect();
+    assert_eq!(of_sql.len(), 1, "not first as one of the Service and then as none of it: {of_sql:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slice_of_anothers_in_the_way_is_never_touched() {
     let (mut world, slice) = published().await;
     world.routes.retract(adapter("sql"));
