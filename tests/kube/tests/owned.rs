@@ -99,10 +99,10 @@ ports: [{port: 80}]
             json!({"metadata": {
                 "annotations": {"longshore.dev/adapter": "other"},
                 "labels": {"kubernetes.io/service-name": "other", "model.aibrix.ai/name": null},
+                "ownerReferences": null,
             }}),
-            json!({"metadata": {
-                "labels": {"endpointslice.kubernetes.io/managed-by": "somebody"}, "ownerReferences": null,
-            }}),
+            // Its owner shows whose it is. With neither it would be somebody else's from then on, and stay as it is.
+            json!({"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "somebody"}}}),
         ];
         for edit in &edits {
             slices.patch(&slice, &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();

@@ -28,7 +28,10 @@ fn definition() -> String {
         "metadata": {"name": "modeladapters.model.aibrix.ai"},
         "spec": {
             "group": "model.aibrix.ai",
-            "names": {"kind": "ModelAdapter", "listKind": "ModelAdapterList", "plural": "modeladapters", "singular": "modeladapter"},
+            "names": {
+                "kind": "ModelAdapter", "listKind": "ModelAdapterList", "plural": "modeladapters",
+                "singular": "modeladapter",
+            },
             "scope": "Namespaced",
             "versions": [{
                 "name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
@@ -64,7 +67,10 @@ async fn leave_behind(cluster: &Cluster, pod: &str) {
     object["spec"]["replicas"] = json!(1);
     object["spec"]["baseModel"] = json!(MODEL);
     cluster.kubectl_with(&["create", "-f", "-"], &object.to_string()).await.expect_success();
-    let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let condition = |kind: &str, reason: &str| {
+        let since = "2026-01-01T00:00:00Z";
+        json!({"type": kind, "status": "True", "reason": reason, "message": "m", "lastTransitionTime": since})
+    };
     let status = json!({"status": {
         "phase": "Running", "instances": [pod], "candidates": 2, "desiredReplicas": 1, "readyReplicas": 1,
         "conditions": [condition("Initialized", "ModelAdapterPending"), condition("Ready", "ModelAdapterAvailable")],

@@ -74,7 +74,12 @@ impl<'a> Picture<'a> {
             Phase::Running
         } else if !self.serving.is_empty() && wins {
             Phase::Bound
-        } else if !wins || adapter.trouble.is_some() || self.object.refused.is_some() || all_refused {
+        } else if !wins
+            || adapter.trouble.is_some()
+            || self.object.refused.is_some()
+            || all_refused
+            || self.is_blocked()
+        {
             Phase::Failed
         } else if adapter.assigned.is_empty() {
             Phase::Pending
@@ -276,6 +281,12 @@ impl<'a> Picture<'a> {
         }
         let blocked = adapter.matching.iter().find_map(|id| self.blocked(id));
         blocked.or_else(|| self.why_unscheduled().filter(|(reason, _)| *reason != "PodsNotReady"))
+    }
+
+    /// Whether its name stands for something else on every engine that matches.
+    fn is_blocked(&self) -> bool {
+        let matching = &self.adapter.matching;
+        !matching.is_empty() && matching.iter().all(|id| self.brain.blocked(self.key, id).is_some())
     }
 
     /// What stands in the way on this engine, with its name.

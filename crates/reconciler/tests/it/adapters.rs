@@ -226,17 +226,19 @@ fn an_adapter_named_like_the_base_model_is_refused() {
 }
 
 #[test]
-fn a_name_that_turns_out_to_be_the_base_model_s_after_the_choice_is_refused_as_well() {
-    let mut world = World::new();
-    world.tell(Fact::Synced);
-    world.apply(spec("tiny-base", "/a/1", Replicas::All));
-    world.run_ms(500);
-    for engine in ["e0", "e1"] {
-        world.add_engine(engine);
+fn a_name_that_is_the_base_model_s_is_refused_whenever_that_becomes_known() {
+    // Before the choice, after it, or of one engine before and of the other after.
+    for first in [0, 1, 2] {
+        let mut world = World::ready(first);
+        world.run_ms(500);
+        world.apply(spec("tiny-base", "/a/1", Replicas::All));
+        for number in first..2 {
+            world.add_engine(&format!("e{number}"));
+        }
+        world.run_ms(5_000);
+        assert_eq!(world.condition("tiny-base", "Ready").1, "NameTaken");
+        assert_eq!(world.status("tiny-base").phase, Phase::Failed, "{first}: {:?}", world.status("tiny-base"));
     }
-    world.run_ms(5_000);
-    assert_eq!(world.condition("tiny-base", "Ready").1, "NameTaken");
-    assert_eq!(world.status("tiny-base").phase, Phase::Failed, "{:?}", world.status("tiny-base"));
 }
 
 #[test]
