@@ -20,7 +20,7 @@
 //!   the test's process; [`manifests`] has engines that are processes of their own.
 //! - [`scene`] installs the product, and has what clients and watchers see of it.
 //! - [`images`] says which program stands for which container image.
-//! - [`bench`] measures the controller in such a cluster.
+//! - [`mod@bench`] measures the controller in such a cluster.
 //! - [`Kit`] builds and starts the kit for anything else.
 //!
 //! These tests run only with `LONGSHORE_KUBE=1`: see `cargo xtask e2e kube`. What goes wrong in here is a test that fails, so

@@ -29,7 +29,7 @@ impl Connect for FakeConnect {
         engines
             .get(&*id.name)
             .cloned()
-            .unwrap_or_else(|| Arc::new(Refused(Fault::new(Scope::Engine, "NoSuchEngine", "the test has none"))))
+            .unwrap_or_else(|| Arc::new(Refused(Fault::new(Scope::Engine, "UnsupportedEngine", "the test has none"))))
     }
 }
 
