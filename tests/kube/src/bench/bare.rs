@@ -53,7 +53,10 @@ pub(super) async fn measure(cluster: &Cluster, runs: usize, rows: &mut Rows) {
     let client = cluster.client_of(SYSTEM, CONTROLLER).await;
     let seen = Seen::of(cluster, &namespace).await;
     let api = objects(cluster.client().clone(), &namespace);
-    let task = tokio::spawn(Loop { client: client.clone(), namespace: namespace.clone() }.run());
+    let of_this = Loop { client: client.clone(), namespace: namespace.clone() };
+    // It watches before there is anything to see.
+    let events = of_this.events().await;
+    let task = tokio::spawn(of_this.run(events));
     let (mut created, mut deleted) = (Vec::new(), Vec::new());
     // One more, which opens connections.
     for number in 0..=runs {
@@ -85,7 +88,9 @@ async fn many(cluster: &Cluster, client: Client, rows: &mut Rows) {
     let namespace = cluster.namespace("bare").await;
     let seen = Seen::of(cluster, &namespace).await;
     let admin = objects(cluster.client().clone(), &namespace);
-    let task = tokio::spawn(Loop { client, namespace: namespace.clone() }.run_many());
+    let of_this = Loop { client, namespace: namespace.clone() };
+    let events = of_this.events().await;
+    let task = tokio::spawn(of_this.run_many(events));
     let names = fleet::names("bare", OBJECTS);
     let begun = Instant::now();
     let creating = stream::iter(&names).for_each_concurrent(fleet::AT_ONCE, async |name| {
@@ -136,10 +141,9 @@ impl Loop {
         events.unwrap_or_else(|error| panic!("the loop's watch: {error}"))
     }
 
-    async fn run_many(self) {
+    async fn run_many(self, events: impl Stream<Item = kube::Result<WatchEvent<DynamicObject>>>) {
         let api = objects(self.client.clone(), &self.namespace);
         let addresses: Vec<_> = (0..ENGINES).map(|last| format!("10.245.255.{last}")).collect();
-        let events = self.events().await;
         let step = async |event| {
             let Ok(WatchEvent::Added(object)) = event else { return };
             if let Err(error) = self.bring_up(&api, &object, &addresses, &PHASES[4..]).await {
@@ -149,9 +153,9 @@ impl Loop {
         events.for_each_concurrent(AT_ONCE, step).await;
     }
 
-    async fn run(self) {
+    async fn run(self, events: impl Stream<Item = kube::Result<WatchEvent<DynamicObject>>>) {
         let api = objects(self.client.clone(), &self.namespace);
-        let mut events = std::pin::pin!(self.events().await);
+        let mut events = std::pin::pin!(events);
         while let Ok(Some(event)) = events.try_next().await {
             let step = match &event {
                 WatchEvent::Added(object) => self.bring_up(&api, object, &[ADDRESS.to_owned()], PHASES).await,

@@ -50,6 +50,14 @@ impl State {
         self.slices.values().any(|(name, ready)| name == adapter && ready.contains(address))
     }
 
+    /// In a few words.
+    fn summary(&self) -> String {
+        let phases = self.objects.values().map(|object| object.phases.last().map_or("none", String::as_str));
+        let mut by_phase: BTreeMap<&str, usize> = BTreeMap::new();
+        phases.for_each(|phase| *by_phase.entry(phase).or_default() += 1);
+        format!("{} endpoints in {} slices, and adapters by phase: {by_phase:?}", self.count(), self.slices.len())
+    }
+
     /// How many endpoints are ready, of all adapters.
     pub(super) fn count(&self) -> usize {
         self.slices.values().map(|(_, ready)| ready.len()).sum()
@@ -150,15 +158,11 @@ impl Seen {
     /// # Panics
     /// Where it is not so for long.
     pub(super) async fn until(&self, what: &str, so: impl FnMut(&State) -> bool) -> Instant {
-        self.until_within(what, SOON, so).await
-    }
-
-    pub(super) async fn until_within(&self, what: &str, within: Duration, so: impl FnMut(&State) -> bool) -> Instant {
         let mut state = self.state.clone();
-        match timeout(within, state.wait_for(so)).await {
+        match timeout(SOON, state.wait_for(so)).await {
             Ok(Ok(state)) => state.at,
             Ok(Err(_)) => panic!("{what}: the watches have ended"),
-            Err(_) => panic!("{what}: not within {} s; now: {:?}", within.as_secs(), self.state.borrow()),
+            Err(_) => panic!("{what}: not within {} s; now there are {}", SOON.as_secs(), self.look(State::summary)),
         }
     }
 
