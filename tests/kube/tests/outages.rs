@@ -104,6 +104,13 @@ fn routing_goes_on_while_the_api_server_does_not_answer_and_nothing_is_lost_or_r
         client.was_answered(2).await;
         outage.over(&cluster).await;
         cluster.rolled_out(SYSTEM).await;
+        // Whoever leads now asks the engines; what the one before has published stands until they have answered.
+        cluster
+            .wait_for("the load on the engine that began anew", SOON, async || match engines[0].loads("sql") {
+                2 => Ok(()),
+                loads => Err(format!("{loads} loads")),
+            })
+            .await;
         cluster.until_ready_on("default", "sql", &["engine-0", "engine-2"]).await;
         assert_eq!([engines[0].loads("sql"), engines[2].loads("sql")], [2, 1]);
         cluster.until_quiet().await;
