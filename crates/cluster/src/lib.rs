@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod asking;
 mod brain;
 mod clock;
 pub mod fleet;

@@ -10,6 +10,7 @@ mod perform;
 mod retries;
 mod secrets;
 
+use crate::asking::Answer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,15 @@ pub(super) enum Input {
     SecretChanged(SecretName),
     /// Stop here.
     Stop,
+}
+
+impl Answer for Input {
+    fn fact(fact: Fact) -> Self {
+        Self::Fact(Box::new(fact))
+    }
+    fn listed(engine: EngineId, result: Result<Listing, Fault>) -> Self {
+        Self::Listed(engine, Box::new(result))
+    }
 }
 
 /// What the actor shares with its tasks.

@@ -30,6 +30,15 @@ pub(super) enum Input {
     Left(oneshot::Sender<Vec<Left>>),
 }
 
+impl crate::asking::Answer for Input {
+    fn fact(fact: Fact) -> Self {
+        Self::Fact(Box::new(fact))
+    }
+    fn listed(engine: EngineId, result: Result<Listing, Fault>) -> Self {
+        Self::Listed(engine, Box::new(result))
+    }
+}
+
 /// How resolving went. Counts only while `ticket` is the adapter's latest.
 #[derive(Debug)]
 pub(super) struct Answer {

@@ -1,20 +1,18 @@
 //! Effects, set going.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 
 use longshore_api::spec::AdapterSpec;
 use longshore_api::status::{ModelAdapterStatus, Phase};
 use longshore_reconciler::{Effect, Event, Fact, Route, StatusWrite};
-use longshore_types::{AdapterKey, Digest, EngineId, Fault, ObjectKey, Scope};
+use longshore_types::{AdapterKey, Digest, EngineId, ObjectKey};
 
 use super::super::inbox::Input;
 use super::super::problems::{About, Problem};
 use super::super::resolve::resolve;
 use super::{Actor, Brain, Resolving};
-use crate::link::Link;
+use crate::asking;
 use crate::log_line::log;
-use crate::owed::Owed;
 
 impl<B: Brain> Actor<B> {
     /// Does what was decided: first what routers see, then the rest in its order.
@@ -60,31 +58,11 @@ impl<B: Brain> Actor<B> {
     }
 
     fn begin(&mut self, effect: Effect) {
+        let link = |id: &EngineId| self.engines.get(id).map(|known| known.link.clone());
+        let asked = asking::begin(&mut self.tasks, &self.shared.inbox, link, effect);
+        let Some(effect) = asked else { return };
         match effect {
             Effect::Resolve(spec) => self.resolve(*spec),
-            Effect::List { engine } => {
-                let answer = |id, result| Input::Listed(id, Box::new(result));
-                self.ask(engine, Scope::Transient, answer, |link| async move { link.list().await });
-            }
-            Effect::Probe { engine } => {
-                let answer = |engine, result| Input::Fact(Box::new(Fact::Probed { engine, result }));
-                self.ask(engine, Scope::Transient, answer, |link| async move { link.probe().await });
-            }
-            Effect::Load(load) => {
-                let answer = {
-                    let (boot, name, root) = (load.boot.clone(), load.adapter.name.clone(), load.root.clone());
-                    move |engine, result| Input::Fact(Box::new(Fact::Loaded { engine, boot, name, root, result }))
-                };
-                self.ask(load.engine.clone(), Scope::Unknown, answer, |link| async move { link.load(&load).await });
-            }
-            Effect::Unload(unload) => {
-                let answer = {
-                    let (boot, name) = (unload.boot.clone(), unload.name.clone());
-                    move |engine, result| Input::Fact(Box::new(Fact::Unloaded { engine, boot, name, result }))
-                };
-                let id = unload.engine.clone();
-                self.ask(id, Scope::Unknown, answer, |link| async move { link.unload(&unload).await });
-            }
             Effect::WriteStatus(write) => self.write_status(write),
             Effect::Event(event) => self.tell(&event),
             // A listing tells what is ours, by its path in our store: there is nothing to note.
@@ -96,6 +74,7 @@ impl<B: Brain> Actor<B> {
             Effect::Unpin(digest) => self.unpin(digest),
             Effect::Log(line) => log(&line),
             // Done before.
+            Effect::List { .. } | Effect::Probe { .. } | Effect::Load(_) | Effect::Unload(_) => {}
             Effect::Publish(_) | Effect::Retract(_) | Effect::AdapterChanged(_) | Effect::EngineChanged(_) => {}
         }
     }
@@ -109,33 +88,6 @@ impl<B: Brain> Actor<B> {
         if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
             replaced.task.abort();
         }
-    }
-
-    /// Begins a call to an engine, whose outcome comes back as an input whatever happens. `lost` is the scope of a call
-    /// that ends without an outcome.
-    fn ask<T, C>(
-        &mut self,
-        id: EngineId,
-        lost: Scope,
-        answer: impl FnOnce(EngineId, Result<T, Fault>) -> Input + Clone + Send + 'static,
-        call: impl FnOnce(Link) -> C,
-    ) where
-        C: Future<Output = Result<T, Fault>> + Send + 'static,
-        T: Send + 'static,
-    {
-        let inbox = self.shared.inbox.clone();
-        let Some(known) = self.engines.get(&id) else {
-            let fault = Fault::new(Scope::Transient, "EngineUnknown", format!("{id} is looked after no more"));
-            let _ = inbox.send(answer(id, Err(fault)));
-            return;
-        };
-        let fault = Fault::new(lost, "Abandoned", format!("a call to {id} ended without a result"));
-        let owed = Owed::new(inbox, answer.clone()(id.clone(), Err(fault)));
-        let call = call(known.link.clone());
-        self.tasks.spawn(async move {
-            let result = call.await;
-            owed.answer(answer(id, result));
-        });
     }
 
     /// Shows an adapter as the reconciler does, with the endpoints of the route that it sent out last.
