@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use longshore_types::{ArtifactUrl, Digest, Fault, Scope};
 
@@ -61,6 +62,88 @@ pub enum Error {
         /// What was read.
         what: String,
     },
+    /// The source does not let us in.
+    #[error("{what} refuses {whom} ({status}): {advice}")]
+    AccessDenied {
+        /// What was asked for.
+        what: String,
+        /// Who was refused: `this credential`, or `whoever shows none`.
+        whom: &'static str,
+        /// The source's own answer, such as `401 Unauthorized`.
+        status: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The credentials lack a part.
+    #[error("the credentials have no {name}: they have {}", if present.is_empty() { "nothing" } else { present })]
+    CredentialMissing {
+        /// The name of the part.
+        name: String,
+        /// The names that there are.
+        present: String,
+    },
+    /// The credentials cannot be what they should be.
+    #[error("the credential {name} {problem}")]
+    CredentialInvalid {
+        /// The name of the part.
+        name: String,
+        /// What is wrong with it, without it.
+        problem: String,
+    },
+    /// The reference cannot be one of this kind.
+    #[error("{url}: {problem}")]
+    ReferenceInvalid {
+        /// The reference.
+        url: ArtifactUrl,
+        /// What is wrong, and how it should be.
+        problem: String,
+    },
+    /// An address that fetches must not reach.
+    #[error("{host} is at {address}, which is {kind}: {advice}")]
+    AddressRefused {
+        /// The host's name.
+        host: String,
+        /// Its address.
+        address: String,
+        /// `a link-local address`, ...
+        kind: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The source leads elsewhere, and we do not follow.
+    #[error("{what} is redirected {problem}")]
+    RedirectRefused {
+        /// What was asked for.
+        what: String,
+        /// Whither, and why not.
+        problem: String,
+    },
+    /// The source refuses the request itself.
+    #[error("{what} cannot be had: the source answers {status}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// The source's own answer.
+        status: String,
+    },
+    /// The source cannot answer now.
+    #[error("{what} cannot be had now: the source answers {status}")]
+    Unavailable {
+        /// What was asked for.
+        what: String,
+        /// The source's own answer.
+        status: String,
+        /// How long it asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// What came is not what the source has.
+    #[error("{what} did not come as the source has it: {problem}")]
+    Corrupted {
+        /// What was read.
+        what: String,
+        /// What differs.
+        problem: String,
+    },
     /// Reading failed.
     #[error("cannot read {what}")]
     Source {
@@ -111,6 +194,14 @@ impl Error {
             Self::Invalid(defect) => defect.reason(),
             Self::DigestMismatch { .. } => "DigestMismatch",
             Self::Changed { .. } => "ArtifactChanged",
+            Self::AccessDenied { .. } => "AccessDenied",
+            Self::CredentialMissing { .. } | Self::CredentialInvalid { .. } => "CredentialInvalid",
+            Self::ReferenceInvalid { .. } => "ReferenceInvalid",
+            Self::AddressRefused { .. } => "AddressRefused",
+            Self::RedirectRefused { .. } => "RedirectRefused",
+            Self::Refused { .. } => "SourceRefused",
+            Self::Unavailable { .. } => "SourceUnavailable",
+            Self::Corrupted { .. } => "ArtifactCorrupted",
             Self::Source { .. } => "SourceFailed",
             Self::StoreFull { .. } => "StoreFull",
             Self::Store { .. } => "StoreFailed",
@@ -123,6 +214,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Changed { .. }
+            | Self::Unavailable { .. }
+            | Self::Corrupted { .. }
             | Self::Source { .. }
             | Self::StoreFull { .. }
             | Self::Store { .. }
@@ -131,9 +224,24 @@ impl Error {
             | Self::NotFound { .. }
             | Self::NotADirectory { .. }
             | Self::Unreadable { .. }
+            | Self::AccessDenied { .. }
+            | Self::CredentialMissing { .. }
+            | Self::CredentialInvalid { .. }
+            | Self::ReferenceInvalid { .. }
+            | Self::AddressRefused { .. }
+            | Self::RedirectRefused { .. }
+            | Self::Refused { .. }
             | Self::Invalid(_)
             | Self::DigestMismatch { .. }
             | Self::StorePath { .. } => false,
+        }
+    }
+
+    /// How long the source asks us to wait before we try again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

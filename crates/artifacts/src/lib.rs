@@ -24,8 +24,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod archive;
 mod digest;
 mod error;
+mod http;
+mod intake;
+mod origin;
+mod progress;
 mod resolve;
 mod source;
 mod store;
@@ -33,7 +38,10 @@ mod verify;
 
 pub use digest::{FileKind, KeptFile, digest_of};
 pub use error::{Defect, Error};
-pub use resolve::{Artifacts, Expect, Fetched};
+pub use http::reach::Reach;
+pub use origin::{Credentials, Origin};
+pub use progress::Progress;
+pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::local::Local;
 pub use source::{Fingerprint, Source};
 pub use store::Store;

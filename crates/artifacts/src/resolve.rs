@@ -9,6 +9,8 @@ use longshore_types::{ArtifactUrl, Digest, Root};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::error::Error;
+use crate::origin::Origin;
+use crate::progress::Progress;
 use crate::source::local::{Local, blocking};
 use crate::source::{Fingerprint, Source};
 use crate::store::Store;
@@ -28,6 +30,24 @@ pub struct Expect {
     pub pinned: Option<Digest>,
     /// The base model whose modules it must fit.
     pub base: Option<Arc<BaseShapes>>,
+}
+
+/// What to fetch, and what for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// From where.
+    pub origin: Origin,
+    /// What it has to be.
+    pub expect: Expect,
+    /// Shows how far it has come.
+    pub progress: Progress,
+}
+
+impl Order {
+    /// Whatever `url` stands for, without credentials.
+    pub fn public(url: ArtifactUrl) -> Self {
+        Self { origin: Origin::public(url), expect: Expect::default(), progress: Progress::default() }
+    }
 }
 
 /// An adapter in the store.
@@ -83,52 +103,59 @@ impl Artifacts {
         &self.store
     }
 
-    /// Brings what `url` stands for into the store. `pinned` is the digest that it must have.
+    /// Brings what `url` stands for into the store, without credentials. `pinned` is the digest that it must have.
+    ///
+    /// Dropping the future gives up: what was copied so far is removed.
+    ///
+    /// # Errors
+    /// As [`Artifacts::fulfil`].
+    pub async fn fetch(&self, url: &ArtifactUrl, pinned: Option<&Digest>) -> Result<Fetched, Error> {
+        let mut order = Order::public(url.clone());
+        order.expect.pinned = pinned.copied();
+        self.fulfil(&order).await
+    }
+
+    /// Brings what is ordered into the store. What is there already is given out without being read again, once the source
+    /// has admitted the credentials.
     ///
     /// Dropping the future gives up: what was copied so far is removed.
     ///
     /// # Errors
     /// [`Error::UnsupportedScheme`], why the source cannot be read, what is wrong with the adapter, or with the store.
-    pub async fn fetch(&self, url: &ArtifactUrl, pinned: Option<&Digest>) -> Result<Fetched, Error> {
-        self.fetch_expecting(url, Expect { pinned: pinned.copied(), base: None }).await
-    }
-
-    /// The same, also held against a base model.
-    ///
-    /// # Errors
-    /// As [`Artifacts::fetch`].
-    pub async fn fetch_expecting(&self, url: &ArtifactUrl, expect: Expect) -> Result<Fetched, Error> {
-        let source = self.source(url)?;
-        let _flight = self.flight(url).await;
-        let before = source.fingerprint(url).await?;
-        if let Some(fetched) = self.recall(url, &before, &expect).await? {
+    pub async fn fulfil(&self, order: &Order) -> Result<Fetched, Error> {
+        let Order { origin, expect, progress } = order;
+        let source = self.source(&origin.url)?;
+        let _flight = self.flight(&origin.url).await;
+        let before = source.fingerprint(origin).await?;
+        if let Some(fetched) = self.recall(&origin.url, &before, expect).await? {
             return Ok(fetched);
         }
         // Closed only with the semaphore, which lives as long as we do.
         let _place = self.places.acquire().await.map_err(|_| Error::Abandoned)?;
         let (store, base) = (self.store.clone(), expect.base.clone());
-        let staging = blocking(move || store.stage(base)).await?;
+        let mut staging = blocking(move || store.stage(base)).await?;
+        staging.show_progress(progress.clone());
         let abandon = AbandonOnDrop(staging.abandon_handle());
-        let staging = source.fetch(url, staging).await?;
+        let staging = source.fetch(origin, staging).await?;
         // Each file was watched while it was copied; this also sees files that came, went or changed places.
-        let after = source.fingerprint(url).await?;
+        let after = source.fingerprint(origin).await?;
         if before.differs(&after) {
-            return Err(Error::Changed { what: url.to_string() });
+            return Err(Error::Changed { what: origin.url.to_string() });
         }
-        let store = self.store.clone();
-        let fetched = blocking(move || store.commit(staging, &expect)).await?;
+        let (store, expected) = (self.store.clone(), expect.clone());
+        let fetched = blocking(move || store.commit(staging, &expected)).await?;
         drop(abandon);
-        self.remember(url, before, fetched.verified.digest);
+        self.remember(&origin.url, before, fetched.verified.digest);
         Ok(fetched)
     }
 
-    /// What `url` stands for now, cheaply. Where an earlier one does not [prove](Fingerprint::proves_same) that this is the
-    /// same, fetch again: that is how an edit under an unchanged reference is noticed.
+    /// What `origin` stands for now, cheaply. Where an earlier one does not [prove](Fingerprint::proves_same) that this is
+    /// the same, fetch again: that is how an edit under an unchanged reference is noticed.
     ///
     /// # Errors
-    /// As [`Artifacts::fetch`], where there is nothing to be read.
-    pub async fn fingerprint(&self, url: &ArtifactUrl) -> Result<Fingerprint, Error> {
-        self.source(url)?.fingerprint(url).await
+    /// As [`Artifacts::fulfil`], where there is nothing to be read.
+    pub async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error> {
+        self.source(&origin.url)?.fingerprint(origin).await
     }
 
     fn source(&self, url: &ArtifactUrl) -> Result<&Arc<dyn Source>, Error> {

@@ -6,9 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longshore_types::{ArtifactUrl, Scheme};
+use longshore_types::Scheme;
 
 use crate::error::Error;
+use crate::origin::Origin;
 use crate::store::staging::Staging;
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
@@ -20,13 +21,16 @@ pub trait Source: Send + Sync + 'static {
     /// The references that it takes, for a message: `absolute paths and file:// references`.
     fn takes(&self) -> &'static str;
 
-    /// Tells whether what `url` stands for may have changed, at much less than the cost of fetching it: by times and sizes,
-    /// by the commit that a branch points to, by entity tags. Fails as [`Source::fetch`] would where there is nothing.
-    async fn fingerprint(&self, url: &ArtifactUrl) -> Result<Fingerprint, Error>;
+    /// Tells whether what `origin` stands for may have changed, at much less than the cost of fetching it: by times and
+    /// sizes, by the commit that a branch points to, by entity tags. Fails as [`Source::fetch`] would where there is nothing.
+    ///
+    /// It is also how credentials are held against the source, since an entry of the store is given out only behind it: it
+    /// fails where they would not be let to read the files themselves.
+    async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error>;
 
-    /// Puts every kept file that `url` stands for into `staging`, and tells it of those that are not kept. Ends early when
+    /// Puts every kept file that `origin` stands for into `staging`, and tells it of those that are not kept. Ends early when
     /// [`Staging::is_abandoned`] and fails where the files change meanwhile.
-    async fn fetch(&self, url: &ArtifactUrl, staging: Staging) -> Result<Staging, Error>;
+    async fn fetch(&self, origin: &Origin, staging: Staging) -> Result<Staging, Error>;
 }
 
 /// What a reference stood for at one moment. Two that are equal and settled stand for the same bytes.

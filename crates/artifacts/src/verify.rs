@@ -223,6 +223,16 @@ impl FileVerifier<'_> {
         }
     }
 
+    /// Hashes bytes that are not looked at.
+    pub(crate) fn hash_only(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    /// The SHA-256 of everything until now.
+    pub(crate) fn digest_so_far(&self) -> Digest {
+        finish(self.hash.clone())
+    }
+
     fn header_length(&self, bytes: [u8; LENGTH_BYTES]) -> Result<usize, Defect> {
         if bytes == LFS {
             return Err(Defect::LfsPointer { file: self.name.clone() });

@@ -18,6 +18,7 @@ use longshore_types::{ArtifactUrl, Scheme};
 use super::{Fingerprint, Source};
 use crate::digest::{CONFIG, FileKind};
 use crate::error::{Defect, Error};
+use crate::origin::Origin;
 use crate::store::staging::Staging;
 use crate::verify::CHUNK;
 use crate::verify::defect::shown;
@@ -43,13 +44,13 @@ impl Source for Local {
         "absolute paths and file:// references"
     }
 
-    async fn fingerprint(&self, url: &ArtifactUrl) -> Result<Fingerprint, Error> {
-        let path = path_of(url)?;
+    async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error> {
+        let path = path_of(&origin.url)?;
         blocking(move || Listing::open(&path).map(|listing| listing.fingerprint())).await
     }
 
-    async fn fetch(&self, url: &ArtifactUrl, mut staging: Staging) -> Result<Staging, Error> {
-        let path = path_of(url)?;
+    async fn fetch(&self, origin: &Origin, mut staging: Staging) -> Result<Staging, Error> {
+        let path = path_of(&origin.url)?;
         blocking(move || {
             Listing::open(&path)?.copy_into(&mut staging)?;
             Ok(staging)
@@ -159,6 +160,8 @@ impl Listing {
         if let Some(hint) = self.hint() {
             staging.hint(hint);
         }
+        let progress = staging.progress().clone();
+        progress.expect(self.files.iter().map(|opened| opened.size).sum());
         for mut opened in self.files {
             let mut staged = staging.file(&opened.name, Some(opened.size))?;
             if staged.share(&opened.file)? {
@@ -168,6 +171,7 @@ impl Listing {
                 opened.read(|bytes| staged.write(bytes))?;
             }
             staged.finish()?;
+            progress.add(opened.size);
         }
         Ok(())
     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Step, Store};
+use longshore_types::Digest;
+
 use crate::error::{Defect, Error};
+use crate::progress::Progress;
 use crate::source::local::MAX_FILES;
 use crate::verify::base::BaseShapes;
 use crate::verify::{CHUNK, FileVerifier, Verified, Verifier};
@@ -44,18 +47,35 @@ pub struct Staging {
     abandoned: Arc<AtomicBool>,
     files: usize,
     bytes: u64,
+    progress: Progress,
     committed: bool,
 }
 
 impl Staging {
     pub(super) fn new(store: Store, dir: PathBuf, base: Option<Arc<BaseShapes>>) -> Self {
         let (verifier, abandoned) = (Verifier::new(base), Arc::default());
-        Self { store, dir, verifier, abandoned, files: 0, bytes: 0, committed: false }
+        Self { store, dir, verifier, abandoned, files: 0, bytes: 0, progress: Progress::default(), committed: false }
     }
 
     /// Whether nobody waits for it any more.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// How far the fetch has come, for the source to say: bytes that came from it, not what became of them.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Shows how far it has come there.
+    pub(crate) fn show_progress(&mut self, progress: Progress) {
+        progress.reset();
+        self.progress = progress;
+    }
+
+    /// How large an adapter may be.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.store.limits()
     }
 
     /// Setting this makes the next write fail.
@@ -176,6 +196,16 @@ impl StagedFile<'_> {
             return Err(too_many_bytes(self.store.limits()));
         }
         Ok(self.check.feed(bytes)?)
+    }
+
+    /// Hashes `bytes` and does nothing else with them: after a defect, to learn whether the source has it too.
+    pub(crate) fn hash_only(&mut self, bytes: &[u8]) {
+        self.check.hash_only(bytes);
+    }
+
+    /// The SHA-256 of everything until now.
+    pub(crate) fn digest_so_far(&self) -> Digest {
+        self.check.digest_so_far()
     }
 
     /// The file is whole: it is checked, and on disk when this returns. Blocks.

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use longshore_types::{ArtifactUrl, Scheme};
 
 use super::*;
+use crate::origin::Origin;
 use crate::resolve::Artifacts;
 use crate::source::local::Local;
 use crate::source::{Fingerprint, Source};
@@ -252,11 +253,11 @@ impl Source for Revisions {
     fn takes(&self) -> &'static str {
         "oci:// references"
     }
-    async fn fingerprint(&self, _: &ArtifactUrl) -> Result<Fingerprint, Error> {
+    async fn fingerprint(&self, _: &Origin) -> Result<Fingerprint, Error> {
         Ok(Fingerprint::new(self.revision.load(Ordering::Relaxed).to_string(), true))
     }
-    async fn fetch(&self, _: &ArtifactUrl, staging: Staging) -> Result<Staging, Error> {
-        Local.fetch(&self.dir, staging).await
+    async fn fetch(&self, _: &Origin, staging: Staging) -> Result<Staging, Error> {
+        Local.fetch(&Origin::public(self.dir.clone()), staging).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use longshore_artifacts::{Artifacts, Local, Source, Store};
+use longshore_artifacts::{Artifacts, Local, Origin, Source, Store};
 use longshore_types::{ArtifactUrl, Digest, Scheme, Scope};
 
 use crate::adapter::{Adapter, CONFIG, WEIGHTS};
@@ -64,9 +64,9 @@ async fn behaves(world: &dyn World) {
     assert!(mismatch.to_string().contains(&digest.to_string()), "{mismatch}");
 
     // A change shows in the fingerprint, and the next fetch is of the new bytes. The old entry stays as it was.
-    let before = artifacts.fingerprint(&url).await.unwrap();
+    let before = artifacts.fingerprint(&Origin::public(url.clone())).await.unwrap();
     world.replace(&url, WEIGHTS, &Adapter::tiny(2).weights());
-    let after = artifacts.fingerprint(&url).await.unwrap();
+    let after = artifacts.fingerprint(&Origin::public(url.clone())).await.unwrap();
     assert!(!before.proves_same(&after));
     let changed = artifacts.fetch(&url, None).await.unwrap();
     assert_ne!(changed.verified.digest, digest);

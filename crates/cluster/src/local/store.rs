@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use longshore_artifacts::{Artifacts, Error, Fingerprint, Store, StoreView};
+use longshore_artifacts::{Artifacts, Error, Fingerprint, Origin, Store, StoreView};
 use longshore_types::{ArtifactUrl, Digest, Fault};
 
 use super::depot::{Depot, Stored};
@@ -59,7 +59,7 @@ impl Depot for ArtifactDepot {
     }
 
     async fn fingerprint(&self, url: &ArtifactUrl) -> Option<Fingerprint> {
-        self.artifacts.fingerprint(url).await.ok()
+        self.artifacts.fingerprint(&Origin::public(url.clone())).await.ok()
     }
 
     async fn contains(&self, digest: Digest) -> bool {

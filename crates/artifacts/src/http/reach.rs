@@ -1,0 +1,223 @@
+//! Which addresses may be reached.
+//!
+//! Whoever declares an adapter says what is fetched, from inside the cluster and with its address. So what only machines of
+//! the cluster may talk to is not talked to on their word: a cloud's metadata service hands out the node's own credentials.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::error::Error;
+
+/// What may be reached beside public addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Whether loopback and private addresses may be reached on anybody's word.
+    pub private: bool,
+    /// Hosts, as `host:port`, that a person has configured: they may be private.
+    pub trusted: BTreeSet<String>,
+}
+
+impl Reach {
+    /// Trusts the host of `url` with its port.
+    pub(crate) fn trust(&mut self, url: &Url) {
+        self.trusted.extend(authority(url));
+    }
+
+    pub(crate) fn is_trusted(&self, url: &Url) -> bool {
+        authority(url).is_some_and(|authority| self.trusted.contains(&authority))
+    }
+
+    /// Refuses a URL whose host is an address that may not be reached. Names are looked at when they are resolved.
+    pub(crate) fn admit(&self, url: &Url) -> Result<(), Error> {
+        let host = url.host_str().unwrap_or_default();
+        match host.trim_matches(['[', ']']).parse() {
+            Ok(address) => self.judge(host, address, self.is_trusted(url)).map_err(Error::from),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn judge(&self, host: &str, address: IpAddr, trusted: bool) -> Result<(), Refused> {
+        let (kind, advice) = match kind_of(address) {
+            Kind::Public => return Ok(()),
+            Kind::Private(_) if trusted || self.private => return Ok(()),
+            Kind::Private(kind) => (kind, "it is only reached where --allow-private-addresses says so"),
+            Kind::Never(kind) => (kind, "it is never reached"),
+        };
+        Err(Refused { host: host.to_owned(), address, kind, advice })
+    }
+}
+
+fn authority(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Public,
+    Private(&'static str),
+    Never(&'static str),
+}
+
+/// By the registries of special-purpose addresses (RFC 6890 and its successors).
+fn kind_of(address: IpAddr) -> Kind {
+    match address {
+        IpAddr::V4(v4) => kind_of_v4(v4),
+        IpAddr::V6(v6) => match embedded(v6) {
+            Some(v4) => kind_of_v4(v4),
+            None => kind_of_v6(v6),
+        },
+    }
+}
+
+fn kind_of_v4(address: Ipv4Addr) -> Kind {
+    match address.octets() {
+        [169, 254, ..] => Kind::Never("a link-local address"),
+        // Alibaba's metadata service; the rest of the block is for carriers' own use.
+        [100, 100, 100, 200] => Kind::Never("a cloud's metadata service"),
+        [0, ..] => Kind::Never("an address of no host"),
+        [224..=239, ..] => Kind::Never("a multicast address"),
+        [240..=255, ..] => Kind::Never("a reserved address"),
+        [127, ..] => Kind::Private("a loopback address"),
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Kind::Private("a private address"),
+        [100, 64..=127, ..] => Kind::Private("a shared private address"),
+        [192, 0, 0, _] | [198, 18..=19, ..] => Kind::Private("a special-purpose address"),
+        _ => Kind::Public,
+    }
+}
+
+fn kind_of_v6(address: Ipv6Addr) -> Kind {
+    let segments = address.segments();
+    match segments {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Kind::Never("an address of no host"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Private("a loopback address"),
+        // Amazon's metadata service.
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Kind::Never("a cloud's metadata service"),
+        [first, ..] if first & 0xffc0 == 0xfe80 => Kind::Never("a link-local address"),
+        [first, ..] if first & 0xff00 == 0xff00 => Kind::Never("a multicast address"),
+        [first, ..] if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0 => Kind::Private("a private address"),
+        _ => Kind::Public,
+    }
+}
+
+/// The IPv4 address that stands in an IPv6 one: mapped, compatible, NAT64 and 6to4.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d] = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => octets(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => octets(high, low),
+        [0x2002, high, low, ..] => octets(high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::new(a, b, c, d))
+}
+
+fn octets(high: u16, low: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// Resolves names, and gives no address out that may not be reached: what was looked at is what is connected to.
+pub(crate) struct Resolver {
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) trusting: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (reach, trusting) = (self.reach.clone(), self.trusting);
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            // The port is the connector's business.
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+            let (mut good, mut refused): (Vec<SocketAddr>, _) = (Vec::new(), None);
+            for address in found {
+                match reach.judge(&host, address.ip(), trusting) {
+                    Ok(()) => good.push(address),
+                    Err(why) => refused = Some(why),
+                }
+            }
+            match refused {
+                Some(refused) if good.is_empty() => Err(refused.into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// Why an address is not connected to, on its way through the client.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{host} is at {address}, which is {kind}: {advice}")]
+pub(crate) struct Refused {
+    host: String,
+    address: IpAddr,
+    kind: &'static str,
+    advice: &'static str,
+}
+
+impl From<Refused> for Error {
+    fn from(Refused { host, address, kind, advice }: Refused) -> Self {
+        Self::AddressRefused { host, address: address.to_string(), kind, advice }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(reach: &Reach, url: &str) -> bool {
+        reach.admit(&url.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn nobody_reaches_a_metadata_service() {
+        let reach = Reach { private: true, trusted: ["169.254.169.254:80".into()].into() };
+        for never in [
+            "http://169.254.169.254/latest/meta-data",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::]/",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://100.100.100.200/",
+            "http://0.0.0.0/",
+            "http://0/",
+            "http://2852039166/",
+            "http://0xa9.0xfe.0xa9.0xfe/",
+            "http://[::]/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+        ] {
+            assert!(!admitted(&reach, never), "{never}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_are_reached_where_somebody_says_so() {
+        let (wary, open) = (Reach::default(), Reach { private: true, ..Reach::default() });
+        let mut trusting = Reach::default();
+        trusting.trust(&"http://10.1.2.3:9000".parse().unwrap());
+        for private in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "[::1]", "[fc00::1]"] {
+            let url = format!("http://{private}/x");
+            assert!(!admitted(&wary, &url) && admitted(&open, &url), "{url}");
+            assert!(!admitted(&trusting, &url), "{url}: another port is another server");
+        }
+        assert!(admitted(&trusting, "http://10.1.2.3:9000/bucket"));
+        for public in ["http://192.0.2.1/", "http://8.8.8.8/", "http://[2606:4700::1]/", "http://example.com/"] {
+            assert!(admitted(&wary, public), "{public}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_refused_by_what_it_stands_for() {
+        let resolve = |private| {
+            let reach = Arc::new(Reach { private, ..Reach::default() });
+            Resolver { reach, trusting: false }.resolve("localhost".parse().unwrap())
+        };
+        assert!(resolve(true).await.is_ok());
+        let Err(error) = resolve(false).await else { panic!("localhost is not public") };
+        assert!(error.to_string().contains("loopback"), "{error}");
+    }
+}

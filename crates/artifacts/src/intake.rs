@@ -1,0 +1,195 @@
+//! From bytes that come over a network to a staging area on disk.
+//!
+//! Checking, hashing and writing take a core and block; receiving must do neither. So the staging area goes to a thread of
+//! its own, and bytes go there through a short queue.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use sha1::{Digest as _, Sha1};
+use tokio::sync::mpsc;
+
+use crate::archive;
+use crate::error::Error;
+use crate::http::download::Download;
+use crate::source::local::blocking;
+use crate::store::staging::Staging;
+
+/// Chunks that may wait for the thread. One is at most what a connection is read with, some hundred KiB.
+const WAITING: usize = 8;
+/// A file that is read to its end, whatever is wrong with it, to see whether it is what the source has.
+const SMALL: u64 = 1 << 20;
+
+/// Bytes from somewhere, in their order.
+pub(crate) trait Chunks: Send {
+    /// The next ones; none at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+}
+
+impl Chunks for Download {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        self.chunk().await
+    }
+}
+
+/// What a source says that a file's bytes come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// The SHA-256, in lower-case hex.
+    Sha256(String),
+    /// The SHA-1 that Git has for a file: of `blob <size> NUL` and the bytes, in lower-case hex.
+    GitBlob(String),
+}
+
+impl Staging {
+    /// Takes one kept file. `what` is for messages, and `sum` what its bytes have to come to.
+    pub(crate) async fn receive_file(
+        self,
+        name: &str,
+        size: Option<u64>,
+        sum: Option<Sum>,
+        what: &str,
+        chunks: impl Chunks,
+    ) -> Result<Self, Error> {
+        let (name, what) = (name.to_owned(), what.to_owned());
+        self.receive(chunks, move |staging, inlet| write_file(staging, &name, size, sum, &what, inlet)).await
+    }
+
+    /// Takes the kept files out of an archive, whose kind its first bytes tell.
+    pub(crate) async fn receive_archive(self, what: &str, chunks: impl Chunks) -> Result<Self, Error> {
+        let what = what.to_owned();
+        self.receive(chunks, move |staging, inlet| {
+            archive::unpack(Reader { inlet, chunk: Bytes::new() }, &what, staging)
+        })
+        .await
+    }
+
+    async fn receive(
+        self,
+        mut chunks: impl Chunks,
+        work: impl FnOnce(&mut Self, &mut Inlet) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let progress = self.progress().clone();
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let mut staging = self;
+        let written = blocking(move || {
+            let mut inlet = Inlet { receiver, ended: false };
+            work(&mut staging, &mut inlet)?;
+            Ok(staging)
+        });
+        let sent = async move {
+            loop {
+                let chunk = chunks.next().await.transpose();
+                let ends = chunk.as_ref().is_none_or(Result::is_err);
+                progress.add(chunk.iter().flatten().map(|bytes| bytes.len() as u64).sum());
+                // Nobody takes it any more, once something is wrong with what came before it.
+                if sender.send(chunk).await.is_err() || ends {
+                    break;
+                }
+            }
+        };
+        futures::future::join(written, sent).await.0
+    }
+}
+
+/// The thread's end of the queue.
+pub(crate) struct Inlet {
+    receiver: mpsc::Receiver<Option<Result<Bytes, Error>>>,
+    ended: bool,
+}
+
+impl Inlet {
+    fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.receiver.blocking_recv() {
+            Some(Some(chunk)) => chunk.map(Some),
+            Some(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            // Whoever sent is gone, and it was not the end.
+            None => Err(Error::Abandoned),
+        }
+    }
+}
+
+fn write_file(
+    staging: &mut Staging,
+    name: &str,
+    size: Option<u64>,
+    sum: Option<Sum>,
+    what: &str,
+    inlet: &mut Inlet,
+) -> Result<(), Error> {
+    let corrupted = |problem| Error::Corrupted { what: what.to_owned(), problem };
+    let mut file = staging.file(name, size)?;
+    let (mut got, mut git) = (0_u64, None);
+    if let Some(Sum::GitBlob(_)) = &sum {
+        let mut hash = Sha1::new();
+        hash.update(format!("blob {}\0", size.unwrap_or_default()));
+        git = Some(hash);
+    }
+    let mut defect = None;
+    while let Some(chunk) = inlet.next()? {
+        got += chunk.len() as u64;
+        if let Some(git) = &mut git {
+            git.update(&chunk);
+        }
+        if defect.is_some() {
+            file.hash_only(&chunk);
+            continue;
+        }
+        match file.write(&chunk) {
+            Ok(()) => {}
+            // An error page in the place of a small file is no fault of the adapter's, and its digest tells.
+            Err(Error::Invalid(found)) if sum.is_some() && size.is_some_and(|size| size <= SMALL) => {
+                defect = Some(found)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(size) = size.filter(|size| *size != got) {
+        return Err(corrupted(format!("{got} of {size} bytes came")));
+    }
+    let found = match &sum {
+        None => None,
+        Some(Sum::Sha256(_)) => Some(file.digest_so_far().hex()),
+        Some(Sum::GitBlob(_)) => git.map(|hash| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+    };
+    match sum {
+        Some(Sum::Sha256(expected) | Sum::GitBlob(expected))
+            if found.as_ref() != Some(&expected.to_ascii_lowercase()) =>
+        {
+            Err(corrupted("its digest is another one than the source says".into()))
+        }
+        _ => defect.map_or_else(|| file.finish(), |defect| Err(defect.into())),
+    }
+}
+
+/// The same as a reader. What went wrong behind it is inside of the [`io::Error`], and comes out by [`unwrap_error`].
+pub(crate) struct Reader<'i> {
+    inlet: &'i mut Inlet,
+    chunk: Bytes,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while !self.chunk.has_remaining() {
+            match self.inlet.next() {
+                Ok(Some(chunk)) => self.chunk = chunk,
+                Ok(None) => return Ok(0),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        let n = self.chunk.len().min(into.len());
+        self.chunk.copy_to_slice(&mut into[..n]);
+        Ok(n)
+    }
+}
+
+/// Our own error out of a reader's, through whatever has wrapped it; the reader's, where it is none of ours.
+pub(crate) fn unwrap_error(error: io::Error) -> Result<Error, io::Error> {
+    error.downcast::<Error>()
+}
