@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::origin::Origin;
 use crate::progress::Progress;
 use crate::source::local::{Local, blocking};
-use crate::source::{Fingerprint, Source};
+use crate::source::{Fingerprint, Setup, Source};
 use crate::store::Store;
 use crate::verify::Verified;
 use crate::verify::base::BaseShapes;
@@ -89,6 +89,16 @@ impl Artifacts {
             remembered: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// Fetches from everywhere that there is a source for. A TLS provider must have been installed.
+    ///
+    /// # Errors
+    /// [`Error::Source`] where a client cannot be made.
+    pub fn from_everywhere(store: Store, setup: Setup) -> Result<Self, Error> {
+        let mut all = Self::new(store);
+        all.sources.extend(setup.sources()?);
+        Ok(all)
     }
 
     /// Also fetches from `source`.

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use longshore_types::Scheme;
 
 use crate::error::Error;
+use crate::http::Http;
+use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
 
@@ -31,6 +33,21 @@ pub trait Source: Send + Sync + 'static {
     /// Puts every kept file that `origin` stands for into `staging`, and tells it of those that are not kept. Ends early when
     /// [`Staging::is_abandoned`] and fails where the files change meanwhile.
     async fn fetch(&self, origin: &Origin, staging: Staging) -> Result<Staging, Error>;
+}
+
+/// How the sources of a process are set up. By default only what is public and needs nothing set up is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Which addresses may be reached.
+    pub reach: Reach,
+}
+
+impl Setup {
+    /// Every source that there is, but for this machine's directories.
+    pub(crate) fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
+        let _http = Http::new(self.reach)?;
+        Ok(Vec::new())
+    }
 }
 
 /// What a reference stood for at one moment. Two that are equal and settled stand for the same bytes.
