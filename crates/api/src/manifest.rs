@@ -6,6 +6,7 @@
 
 mod error;
 mod read;
+mod secret;
 mod shape;
 mod split;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use longshore_types::ObjectKey;
 
 pub use error::{ManifestError, Place, Problem};
+pub use secret::SecretDocument;
 
 use crate::ModelAdapter;
 
@@ -28,6 +30,8 @@ pub const DOCUMENT_MAX: usize = 1 << 20;
 pub enum Manifest {
     /// An adapter that obeys every rule.
     Adapter(Box<Document>),
+    /// A Secret that adapters may name.
+    Secret(Box<SecretDocument>),
     /// Something that a cluster knows and that means nothing here, such as a Deployment or a Service.
     Skipped {
         /// Its kind.

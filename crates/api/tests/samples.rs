@@ -33,6 +33,7 @@ fn sample(name: &str, relative: bool) -> (Vec<(AdapterSpec, Vec<&'static str>)>,
                 let reasons: Vec<_> = warnings(&document.object).into_iter().map(|(reason, _)| reason).collect();
                 adapters.extend(lowered.into_iter().map(|spec| (spec, reasons.clone())));
             }
+            Manifest::Secret(_) => skipped.push("Secret".to_owned()),
             Manifest::Skipped { kind, .. } => skipped.push(kind),
         }
     }

@@ -14,6 +14,7 @@ mod manifests;
 mod problems;
 mod resolve;
 mod scan;
+mod secrets;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use depot::{Depot, Files};
 use inbox::Input;
 use problems::Problems;
 use scan::Scanner;
+use secrets::SecretBook;
 
 pub use crate::link::{NoRouter, Router};
 pub use changes::Change;
@@ -173,6 +175,7 @@ impl Driver {
             problems: Problems::new(changes.clone()),
             changes,
             files: Files::new(depot),
+            secrets: SecretBook::default(),
             connect,
             router,
             inbox,

@@ -1,5 +1,6 @@
 //! One document: what kind of thing it is, and the adapter that it declares.
 
+use super::secret;
 use super::shape;
 use super::split::Chunk;
 use super::tree::{self, Node, Value};
@@ -46,6 +47,8 @@ pub(super) fn document(file: &str, chunk: &Chunk<'_>) -> Vec<Outcome> {
 enum Type {
     /// A `ModelAdapter`.
     Adapter,
+    /// A Secret.
+    Secret,
     /// A list of objects.
     List,
     /// Something of Kubernetes or AIBrix that means nothing here.
@@ -63,6 +66,7 @@ impl Type {
             labels::KIND if api_version == labels::API_VERSION => Self::Adapter,
             "ModelAdapterList" if api_version == labels::API_VERSION => Self::List,
             "List" if api_version == "v1" => Self::List,
+            "Secret" if api_version == "v1" => Self::Secret,
             _ if api_version == "v1" || is_foreign(group) => Self::Foreign,
             _ => Self::Unknown,
         })
@@ -79,6 +83,7 @@ fn one(file: &str, line: usize, node: &Node) -> Outcome {
     let fail = |problems: Vec<Problem>| Err(ManifestError { file: file.to_owned(), line, problems });
     match Type::of(node) {
         Some(Type::Adapter) => adapter(line, node).or_else(fail),
+        Some(Type::Secret) => secret::read(line, node).map(|secret| Manifest::Secret(Box::new(secret))).or_else(fail),
         Some(Type::Foreign) => Ok(Manifest::Skipped {
             kind: shown(node.text("kind").unwrap_or_default()),
             name: shown(node.get("metadata").and_then(|meta| meta.text("name")).unwrap_or_default()),
@@ -96,8 +101,8 @@ fn one(file: &str, line: usize, node: &Node) -> Outcome {
     }
 }
 
-const UNDERSTOOD: &str = "understood is kind ModelAdapter of apiVersion model.aibrix.ai/v1alpha1, and Kubernetes' own \
-                          kinds are passed over";
+const UNDERSTOOD: &str = "understood are kind ModelAdapter of apiVersion model.aibrix.ai/v1alpha1 and kind Secret of \
+                          apiVersion v1; Kubernetes' other kinds are passed over";
 
 fn unknown(node: &Node) -> Problem {
     let (api_version, kind) = (node.text("apiVersion").unwrap_or_default(), node.text("kind").unwrap_or_default());

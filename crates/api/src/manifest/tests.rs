@@ -112,7 +112,7 @@ fn an_unknown_kind_or_version_says_what_is_understood() {
     assert_eq!(version, "1:13: apiVersion: `model.aibrix.ai/v1` has no ModelAdapter: write model.aibrix.ai/v1alpha1");
     let kind = first(&GOOD.replace("kind: ModelAdapter", "kind: ModelAdaptor"));
     assert!(kind.starts_with("2:7: kind: `ModelAdaptor` of `model.aibrix.ai/v1alpha1` is not known here"), "{kind}");
-    assert!(kind.contains("understood is kind ModelAdapter of apiVersion model.aibrix.ai/v1alpha1"), "{kind}");
+    assert!(kind.contains("understood are kind ModelAdapter of apiVersion model.aibrix.ai/v1alpha1"), "{kind}");
     let group = first("apiVersion: example.com/v1\nkind: Thing\n");
     assert!(group.starts_with("1:13: apiVersion: `Thing` of `example.com/v1` is not known here"), "{group}");
     assert_eq!(errors("a: 1\n").len(), 2, "apiVersion and kind are both missing");
@@ -352,5 +352,31 @@ proptest! {
         for problem in results.iter().filter_map(|result| result.as_ref().err()).flat_map(|error| &error.problems) {
             prop_assert!(problem.place.line <= lines + 1 && !problem.message.is_empty());
         }
+    }
+}
+
+#[test]
+fn a_secret_is_read_as_a_cluster_reads_it() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3, namespace: team}\n\
+                data: {plain: aHVudGVyMg==, both: bm90, binary: //79}\nstringData: {both: wins, text: also}\n";
+    let Manifest::Secret(secret) = parse("s.yaml", text).remove(0).unwrap() else { panic!("it is a Secret") };
+    let values: Vec<_> = secret.data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+    assert_eq!(values, [("both", "wins"), ("plain", "hunter2"), ("text", "also")]);
+    assert_eq!((secret.namespace.as_str(), secret.name.as_str()), ("team", "s3"));
+    assert!(!format!("{secret:?}").contains("hunter2"), "I8");
+}
+
+#[test]
+fn i8_what_is_wrong_with_a_secret_is_said_without_its_values() {
+    for (rest, field) in [
+        ("metadata: {name: s3}\ndata: {key: hunter2!}\n", "data.key"),
+        ("metadata: {name: s3}\nstringData: {key: [hunter2]}\n", "stringData.key"),
+        ("metadata: {name: s3, namespace: Hunter2!}\n", "metadata.namespace"),
+        ("stringData: {key: hunter2}\n", "metadata.name"),
+        ("metadata: {name: s3}\nstringData: hunter2\n", ""),
+    ] {
+        let error = parse("s.yaml", &format!("apiVersion: v1\nkind: Secret\n{rest}")).remove(0).unwrap_err();
+        assert_eq!(error.problems[0].field, field, "{error}");
+        assert!(field == "metadata.namespace" || !error.to_string().contains("hunter2"), "{error}");
     }
 }

@@ -23,6 +23,7 @@ use super::depot::{Files, Hold};
 use super::inbox::{Input, Left};
 use super::manifests::Manifests;
 use super::problems::{Problem, Problems};
+use super::secrets::SecretBook;
 use super::{Connect, Router};
 use crate::brain::Brain;
 use crate::clock::Clock;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub changes: Changes,
     pub problems: Problems,
     pub files: Files,
+    pub secrets: SecretBook,
     pub connect: Arc<dyn Connect>,
     pub router: Arc<dyn Router>,
     pub inbox: mpsc::UnboundedSender<Input>,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longshore_artifacts::{Fingerprint, StoreView};
-use longshore_types::{ArtifactUrl, Digest, EngineId, Fault, Scope};
+use longshore_artifacts::{Fingerprint, Origin, StoreView};
+use longshore_types::{Digest, EngineId, Fault, Scope};
 
 /// Where adapter files come from and lie.
 #[async_trait]
@@ -18,11 +18,11 @@ pub(crate) trait Depot: Send + Sync + 'static {
     /// The digest whose directory we call `path`, or did before.
     fn digest_of(&self, path: &str) -> Option<Digest>;
 
-    /// Fetches, checks and stores what `url` refers to; only an adapter of the digest `pinned`, where one is given.
-    async fn fetch(&self, url: &ArtifactUrl, pinned: Option<Digest>) -> Result<Stored, Fault>;
+    /// Fetches, checks and stores what `origin` refers to; only an adapter of the digest `pinned`, where one is given.
+    async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault>;
 
-    /// A value that changes with the files at `url`, where that can be told cheaply.
-    async fn fingerprint(&self, url: &ArtifactUrl) -> Option<Fingerprint>;
+    /// A value that changes with the files at `origin`, where that can be told cheaply.
+    async fn fingerprint(&self, origin: &Origin) -> Option<Fingerprint>;
 
     /// Whether the files of a digest are there.
     async fn contains(&self, digest: Digest) -> bool;
@@ -93,10 +93,10 @@ impl Files {
     }
 
     /// Fetches, and keeps what was fetched from being taken out until the [`Hold`] is dropped.
-    pub(super) async fn fetch(&self, url: &ArtifactUrl, pinned: Option<Digest>) -> Result<(Stored, Hold), Fault> {
+    pub(super) async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<(Stored, Hold), Fault> {
         // Twice in a row is more bad luck than anybody has: then the store is not what it says.
         for _ in 0..3 {
-            let stored = self.depot.fetch(url, pinned).await?;
+            let stored = self.depot.fetch(origin, pinned).await?;
             let gate = self.gate.lock().await;
             let hold = Hold::new(self.kept.clone(), stored.digest);
             drop(gate);
@@ -106,7 +106,7 @@ impl Files {
             }
         }
         let message =
-            format!("{url} was fetched, but its files are not in the store: does something else clean it up?");
+            format!("{} was fetched, but its files are not in the store: does something else clean it up?", origin.url);
         Err(Fault::new(Scope::Transient, "StoreFailed", message))
     }
 
@@ -255,7 +255,8 @@ pub(crate) mod tests {
             self.view.digest_of(path)
         }
 
-        async fn fetch(&self, url: &ArtifactUrl, pinned: Option<Digest>) -> Result<Stored, Fault> {
+        async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault> {
+            let url = &origin.url;
             self.fetches.fetch_add(1, Ordering::Relaxed);
             let missing = || Err(Fault::new(Scope::Artifact, "ArtifactNotFound", format!("{url} does not exist")));
             let found = self.sources.lock().unwrap().get(url.as_written()).cloned().unwrap_or_else(missing)?;
@@ -270,8 +271,8 @@ pub(crate) mod tests {
             Ok(Stored { digest: found, bytes: 10, rank: Some(8), warnings: vec![] })
         }
 
-        async fn fingerprint(&self, url: &ArtifactUrl) -> Option<Fingerprint> {
-            self.fingerprints.lock().unwrap().get(url.as_written()).map(|text| Fingerprint::new(text, true))
+        async fn fingerprint(&self, origin: &Origin) -> Option<Fingerprint> {
+            self.fingerprints.lock().unwrap().get(origin.url.as_written()).map(|text| Fingerprint::new(text, true))
         }
 
         async fn contains(&self, digest: Digest) -> bool {
@@ -290,8 +291,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn url() -> ArtifactUrl {
-        "/srv/a".parse().unwrap()
+    fn origin() -> Origin {
+        Origin::public("/srv/a".parse().unwrap())
     }
 
     fn engine() -> EngineId {
@@ -322,7 +323,7 @@ pub(crate) mod tests {
         let depot = FakeDepot::new();
         depot.put("/srv/a", Ok(digest(1)));
         let files = Files::new(depot.clone());
-        let (stored, hold) = files.fetch(&url(), None).await.unwrap();
+        let (stored, hold) = files.fetch(&origin(), None).await.unwrap();
         assert_eq!(stored.digest, digest(1));
         assert_eq!(files.remove(digest(1)).await, Ok(false), "just fetched");
         files.pin(digest(1));
@@ -346,7 +347,7 @@ pub(crate) mod tests {
         let files = Files::new(depot.clone());
         let fetching = tokio::spawn({
             let files = files.clone();
-            async move { files.fetch(&url(), None).await }
+            async move { files.fetch(&origin(), None).await }
         });
         while depot.fetches.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;

@@ -4,16 +4,17 @@
 //! object that is being deleted until it is released, and leaves the last good version in place when a new one is not
 //! valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use longshore_api::manifest::{Document, Manifest, ManifestError};
+use longshore_api::manifest::{Document, Manifest, ManifestError, SecretDocument};
 use longshore_api::spec::AdapterSpec;
 use longshore_api::{RelativePaths, lower, warnings};
 use longshore_reconciler::ObjectSeen;
-use longshore_types::{Fault, ObjectKey, Timestamp};
+use longshore_types::{Fault, Namespace, ObjectKey, Timestamp};
 
 use super::problems::Problem;
+use super::secrets::Secrets;
 
 /// What a file turned out to hold, document by document.
 pub(super) type Parsed = Vec<Result<Manifest, ManifestError>>;
@@ -39,8 +40,16 @@ struct File {
     seen: Timestamp,
     /// The last good version of each document.
     documents: Vec<Declared>,
+    /// The Secrets beside them.
+    secrets: Vec<SecretDocument>,
     /// What is wrong with the present text.
     problems: Vec<Problem>,
+}
+
+impl File {
+    fn new(seen: Timestamp) -> Self {
+        Self { seen, documents: Vec::new(), secrets: Vec::new(), problems: Vec::new() }
+    }
 }
 
 #[derive(Debug)]
@@ -66,10 +75,11 @@ impl Manifests {
     /// object it was meant to be is not known.
     pub(super) fn read(&mut self, path: &Path, seen: Timestamp, parsed: Parsed) {
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let (mut documents, mut problems) = (Vec::new(), Vec::new());
+        let (mut documents, mut secrets, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for result in parsed {
             match result {
                 Ok(Manifest::Adapter(document)) => documents.push(Declared::new(&document, directory)),
+                Ok(Manifest::Secret(secret)) => secrets.push(*secret),
                 Ok(Manifest::Skipped { .. }) => {}
                 Err(error) => problems.extend(error.problems.into_iter().map(|problem| Problem {
                     field: Some(problem.field).filter(|field| !field.is_empty()),
@@ -77,24 +87,54 @@ impl Manifests {
                 })),
             }
         }
-        let file =
-            self.files.entry(path.to_owned()).or_insert(File { seen, documents: Vec::new(), problems: Vec::new() });
+        let file = self.files.entry(path.to_owned()).or_insert_with(|| File::new(seen));
         if !problems.is_empty() {
             let kept = std::mem::take(&mut file.documents);
+            let name = |secret: &SecretDocument| (secret.namespace.clone(), secret.name.clone());
+            let old = std::mem::take(&mut file.secrets);
+            let old = old.into_iter().filter(|old| secrets.iter().all(|new| name(new) != name(old)));
+            secrets.extend(old.collect::<Vec<_>>());
             documents.extend(
                 kept.into_iter().filter(|old| documents.iter().all(|new| new.key != old.key)).collect::<Vec<_>>(),
             );
         }
         file.documents = documents;
+        file.secrets = secrets;
         file.problems = problems;
     }
 
     /// The file is there but cannot be read: what it declared stays.
     pub(super) fn unreadable(&mut self, path: &Path, seen: Timestamp, why: &str) {
         let problem = Problem::file(path, "Unreadable", format!("cannot be read: {why}"));
-        let file =
-            self.files.entry(path.to_owned()).or_insert(File { seen, documents: Vec::new(), problems: Vec::new() });
+        let file = self.files.entry(path.to_owned()).or_insert_with(|| File::new(seen));
         file.problems = vec![problem];
+    }
+
+    /// Every Secret that the files hold. Of two with one name, the file that was there first has it.
+    pub(super) fn secrets(&self) -> Secrets {
+        let mut files: Vec<(&PathBuf, &File)> = self.files.iter().collect();
+        files.sort_by_key(|(path, file)| (file.seen, *path));
+        let mut all = Secrets::new();
+        for secret in files.into_iter().flat_map(|(_, file)| &file.secrets) {
+            all.entry((secret.namespace.clone(), secret.name.clone())).or_insert_with(|| secret.data.clone());
+        }
+        all
+    }
+
+    /// New generations of the objects whose Secrets are among `changed`: what failed over them is tried again.
+    pub(super) fn secrets_changed(&mut self, changed: &BTreeSet<(Namespace, String)>) -> Vec<ObjectSeen> {
+        let names = |key: &ObjectKey, object: &Object| {
+            let specs = object.content.lowered.iter().flatten();
+            let named = specs.filter_map(|spec| spec.source_credentials.clone());
+            named.map(|name| (key.namespace.clone(), name)).any(|name| changed.contains(&name))
+        };
+        let present = self.objects.iter_mut().filter(|(key, object)| !object.deleting && names(key, object));
+        present
+            .map(|(key, object)| {
+                object.generation += 1;
+                object.seen(key)
+            })
+            .collect()
     }
 
     /// The file is gone, and with it what it declared.
@@ -271,7 +311,7 @@ mod tests {
         let document = parse("x", &adapter(name, "/a")).remove(0).unwrap();
         match document {
             Manifest::Adapter(document) => document.key,
-            Manifest::Skipped { .. } => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -342,6 +382,36 @@ mod tests {
         assert!(problem.line.is_some_and(|line| line > 4), "{problem}");
         assert_eq!(read(&mut manifests, "/m/a.yaml", 3, &adapter("sql", "/changed")), ["-code 1", "-new 1"]);
         assert_eq!(manifests.problems()[Path::new("/m/a.yaml")], []);
+    }
+
+    #[test]
+    fn an_adapter_is_taken_up_again_when_a_secret_that_it_names_changes() {
+        let secret = |value: &str| {
+            format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: hub}}\nstringData: {{token: {value}}}\n")
+        };
+        let private = format!(
+            "{}  credentialsSecretRef: {{name: hub}}\n",
+            adapter("sql", "hf://o/r").replace("spec: {", "spec:\n  {")
+        );
+        let private = private
+            .replace("spec:\n  {", "spec:\n  ")
+            .replace("}, artifactURL: hf://o/r}", "}\n  artifactURL: hf://o/r");
+        let mut manifests = Manifests::default();
+        assert_eq!(read(&mut manifests, "/m/a.yaml", 1, &private), ["sql 1"], "{:?}", manifests.problems());
+        assert_eq!(read(&mut manifests, "/m/b.yaml", 2, &adapter("code", "/two")), ["code 1"]);
+        let mut change = |seen: u64, text: &str| {
+            let before = manifests.secrets();
+            read(&mut manifests, "/m/s.yaml", seen, text);
+            let after = manifests.secrets();
+            let changed = before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name));
+            let changed = changed.cloned().collect();
+            shown(manifests.secrets_changed(&changed))
+        };
+        assert_eq!(change(3, &secret("one")), ["sql 2"]);
+        assert_eq!(change(4, &secret("one")), [""; 0]);
+        assert_eq!(change(5, &secret("two")), ["sql 3"]);
+        assert_eq!(change(6, "kind: ["), [""; 0], "a broken file keeps what it held");
+        assert_eq!(change(7, "# nothing"), ["sql 4"]);
     }
 
     #[test]

@@ -3,36 +3,57 @@
 use std::time::Duration;
 
 use longshore_api::spec::AdapterSpec;
-use longshore_artifacts::Fingerprint;
+use longshore_artifacts::{Credentials, Fingerprint, Origin};
 use longshore_reconciler::{Fact, Resolved};
-use longshore_types::{AdapterKey, ArtifactUrl, Fault, Root, Scope};
+use longshore_types::{AdapterKey, Fault, Root, Scheme, Scope};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::depot::{Files, Hold};
 use super::inbox::{Answer, Input};
+use super::secrets::SecretBook;
 use crate::owed::Owed;
 
 /// How often the files behind a reference are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Resolves `spec` and then watches its files until they change or the task is stopped.
-pub(super) async fn resolve(spec: AdapterSpec, ticket: u64, files: Files, inbox: mpsc::UnboundedSender<Input>) {
+/// Resolves `spec` and then, where they are this machine's, watches its files until they change or the task is stopped. What a
+/// remote reference stands for is looked up once per generation, as in a cluster.
+pub(super) async fn resolve(
+    spec: AdapterSpec,
+    ticket: u64,
+    files: Files,
+    secrets: SecretBook,
+    inbox: mpsc::UnboundedSender<Input>,
+) {
     let (adapter, url) = (spec.key.clone(), spec.artifact.clone());
     let owed = {
         let fault = Fault::new(Scope::Transient, "Abandoned", format!("fetching {url} ended without a result"));
         Owed::new(inbox.clone(), answer(&spec, ticket, Err(fault)))
     };
+    let credentials = match &spec.source_credentials {
+        None => Ok(Credentials::default()),
+        Some(name) => secrets.credentials(adapter.namespace(), name),
+    };
+    let origin = match credentials {
+        Ok(credentials) => Origin { url, credentials },
+        // A Secret that comes is a new generation.
+        Err(fault) => return owed.answer(answer(&spec, ticket, Err(fault))),
+    };
+    let watched = origin.url.scheme() == Scheme::File;
     // Taken before the files are read: whatever changes from here on is seen as a change.
-    let before = files.depot.fingerprint(&url).await;
-    let result = files.fetch(&url, spec.pinned).await;
+    let before = if watched { files.depot.fingerprint(&origin).await } else { None };
+    let result = files.fetch(&origin, spec.pinned).await;
     let result = result.map(|(stored, hold)| {
         let root = Root::Store(stored.digest);
         let bytes = Some(stored.bytes);
         (Resolved { root, bytes, rank: stored.rank, warnings: stored.warnings }, hold)
     });
     owed.answer(answer(&spec, ticket, result));
-    changed(&files, &url, before).await;
+    if !watched {
+        return;
+    }
+    changed(&files, &origin, before).await;
     let _ = inbox.send(Input::FilesChanged { adapter, ticket });
 }
 
@@ -46,12 +67,12 @@ fn answer(spec: &AdapterSpec, ticket: u64, result: Result<(Resolved, Hold), Faul
     Input::Resolved(Box::new(Answer { adapter, ticket, fact, hold }))
 }
 
-/// Waits until the files behind `url` are different from what they were, and have come to rest.
-async fn changed(files: &Files, url: &ArtifactUrl, before: Option<Fingerprint>) {
+/// Waits until the files behind `origin` are different from what they were, and have come to rest.
+async fn changed(files: &Files, origin: &Origin, before: Option<Fingerprint>) {
     let mut last = before.clone();
     loop {
         sleep(LOOK).await;
-        let now = files.depot.fingerprint(url).await;
+        let now = files.depot.fingerprint(origin).await;
         if differ(&before, &now) && !differ(&last, &now) {
             return;
         }
@@ -109,7 +130,7 @@ mod tests {
     fn start(depot: &Arc<FakeDepot>) -> (tokio::task::JoinHandle<()>, UnboundedReceiver<Input>, Files) {
         let (inbox, inputs) = mpsc::unbounded_channel();
         let files = Files::new(depot.clone());
-        let task = tokio::spawn(resolve(spec("sql", "/srv/a", 3), 7, files.clone(), inbox));
+        let task = tokio::spawn(resolve(spec("sql", "/srv/a", 3), 7, files.clone(), SecretBook::default(), inbox));
         (task, inputs, files)
     }
 

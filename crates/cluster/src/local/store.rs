@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use longshore_artifacts::{Artifacts, Error, Fingerprint, Origin, Store, StoreView};
-use longshore_types::{ArtifactUrl, Digest, Fault};
+use longshore_artifacts::{Artifacts, Error, Expect, Fingerprint, Order, Origin, Progress, Store, StoreView};
+use longshore_types::{Digest, Fault};
 
 use super::depot::{Depot, Stored};
 use users::Users;
@@ -48,8 +48,10 @@ impl Depot for ArtifactDepot {
         self.artifacts.store().digest_of(path)
     }
 
-    async fn fetch(&self, url: &ArtifactUrl, pinned: Option<Digest>) -> Result<Stored, Fault> {
-        let verified = self.artifacts.fetch(url, pinned.as_ref()).await.map_err(|error| error.fault())?.verified;
+    async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault> {
+        let expect = Expect { pinned, base: None };
+        let order = Order { origin: origin.clone(), expect, progress: Progress::default() };
+        let verified = self.artifacts.fulfil(&order).await.map_err(|error| error.fault())?.verified;
         Ok(Stored {
             digest: verified.digest,
             bytes: verified.bytes,
@@ -58,8 +60,8 @@ impl Depot for ArtifactDepot {
         })
     }
 
-    async fn fingerprint(&self, url: &ArtifactUrl) -> Option<Fingerprint> {
-        self.artifacts.fingerprint(&Origin::public(url.clone())).await.ok()
+    async fn fingerprint(&self, origin: &Origin) -> Option<Fingerprint> {
+        self.artifacts.fingerprint(origin).await.ok()
     }
 
     async fn contains(&self, digest: Digest) -> bool {

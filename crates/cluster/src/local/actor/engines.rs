@@ -10,7 +10,6 @@ use longshore_types::{BaseModel, EngineId, Fault};
 use super::super::depot::Paths;
 use super::super::engine_config::EngineConfig;
 use super::super::inbox::Input;
-use super::super::link::NoSecrets;
 use super::super::problems::{About, Problem};
 use super::{Actor, Brain};
 use crate::link::Link;
@@ -119,7 +118,7 @@ impl<B: Brain> Actor<B> {
             Err(fault) => return self.engine_problem(&id, Some(&fault)),
         };
         let paths = Paths::new(self.shared.files.depot.clone(), config.store_alias.clone());
-        let (keys, router) = (NoSecrets::shared(), self.shared.router.clone());
+        let (keys, router) = (self.shared.secrets.keys(id.namespace.clone()), self.shared.router.clone());
         let link = Link::new(id.clone(), engine, Arc::new(paths), keys, router);
         let known = Known { config, link, base: None, heard: Heard::Nothing };
         let seen = known.seen();

@@ -84,7 +84,8 @@ impl<B: Brain> Actor<B> {
         self.tickets += 1;
         let (ticket, key) = (self.tickets, spec.key.clone());
         let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
-        let task = self.tasks.spawn(resolve(spec, ticket, files, inbox));
+        let secrets = self.shared.secrets.clone();
+        let task = self.tasks.spawn(resolve(spec, ticket, files, secrets, inbox));
         if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
             replaced.task.abort();
         }

@@ -28,7 +28,9 @@ impl<B: Brain> Actor<B> {
                 Err(error) => self.manifests.unreadable(&path, seen, &error),
             }
         }
-        for object in self.manifests.changes() {
+        let changed = self.shared.secrets.replace(self.manifests.secrets());
+        let objects = self.manifests.changes();
+        for object in objects.into_iter().chain(self.manifests.secrets_changed(&changed)) {
             self.observe(Fact::Applied(Box::new(object)));
         }
         let mut problems = self.manifests.problems();
