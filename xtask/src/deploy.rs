@@ -52,6 +52,7 @@ pub fn audit_of(logs: &[PathBuf]) -> Result<()> {
         for (number, line) in text.lines().enumerate() {
             audit.read(line).with_context(|| format!("{}:{}", path.display(), number + 1))?;
         }
+        audit.end();
     }
     let report = audit.report();
     print!("{report}");

@@ -127,8 +127,11 @@ pub fn tests(workspace: &Workspace, args: &Tests, counts: &mut Counts) -> Result
     // Some tests alone do not use all that is granted.
     if args.targets.is_empty() && args.filter.is_none() && !has_kubeconfig() {
         let entries: Vec<_> = fs::read_dir(logs.path())?.collect::<Result<_, _>>()?;
-        deploy::audit_of(&entries.iter().map(fs::DirEntry::path).collect::<Vec<_>>())
-            .context("the audit logs of all tests")?;
+        let audited = deploy::audit_of(&entries.iter().map(fs::DirEntry::path).collect::<Vec<_>>());
+        if let Err(error) = audited {
+            let kept = logs.keep();
+            return Err(error.context(format!("the audit logs of all tests, kept in {}", kept.display())));
+        }
     }
     Ok(())
 }
