@@ -6,6 +6,7 @@
 
 mod actor;
 mod changes;
+mod declared;
 pub(crate) mod depot;
 mod engine_config;
 mod inbox;
@@ -47,6 +48,7 @@ use secrets::SecretBook;
 
 pub use crate::link::{NoRouter, Router};
 pub use changes::Change;
+pub use declared::Declared;
 pub use engine_config::{EngineConfig, InvalidEngine, read_key_file};
 pub use inbox::Left;
 pub use problems::{About, Problem};
@@ -198,6 +200,12 @@ impl Driver {
         self.shared.changes.subscribe()
     }
 
+    /// Declares these adapters, beside what files say, before anything is decided on: what an engine holds of them is not
+    /// taken for what nobody wants.
+    pub fn declare(&self, declared: Vec<Declared>) {
+        let _ = self.shared.inbox.send(Input::Declared(declared));
+    }
+
     /// Starts it. Needs a tokio runtime.
     pub fn start(self) -> Local {
         let reconciler = Reconciler::new(self.reconciler.clone());
@@ -276,6 +284,12 @@ impl Local {
     /// The latest status of every object.
     pub fn statuses(&self) -> BTreeMap<ObjectKey, ModelAdapterStatus> {
         self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Declares these adapters and no others, beside what files say. What was declared before and is not among them is
+    /// withdrawn and unloaded.
+    pub fn declare(&self, declared: Vec<Declared>) {
+        let _ = self.shared.inbox.send(Input::Declared(declared));
     }
 
     /// Comes back when the driver has ended, which before a shutdown only a bug can make it do: without it nothing is

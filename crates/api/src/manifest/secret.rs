@@ -47,7 +47,10 @@ pub(super) fn read(line: usize, node: &Node) -> Result<SecretDocument, Vec<Probl
     let namespace = metadata.and_then(|metadata| metadata.text("namespace"));
     let namespace = namespace.map_or_else(|| Ok(Namespace::default_namespace()), Namespace::new);
     let namespace = namespace.map_err(|error| problem(node.place, "metadata.namespace", &error.to_string()))?;
-    for (field, wanted) in [("data", "text in base64: plain text goes under stringData"), ("stringData", "text: a number, true or false needs quotes")] {
+    for (field, wanted) in [
+        ("data", "text in base64: plain text goes under stringData"),
+        ("stringData", "text: a number, true or false needs quotes"),
+    ] {
         if let Some(Value::Map(map)) = node.get(field).map(|map| &map.value) {
             for (key, value) in map {
                 let json = serde_json::json!({ field: { &key.text: value.to_json() } });

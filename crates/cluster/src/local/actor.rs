@@ -221,6 +221,7 @@ impl<B: Brain> Actor<B> {
             }
             Input::FilesChanged { adapter, ticket } => self.files_changed(&adapter, ticket),
             Input::Scanned(scan) => self.scanned(*scan),
+            Input::Declared(declared) => self.declared(declared),
             Input::Removed(result, digest) => self.removed(result, digest),
             Input::Withdraw(done) => self.withdraw(done),
             Input::Left(answer) => {

@@ -4,6 +4,7 @@ use longshore_reconciler::{Fact, Listing};
 use longshore_types::{AdapterKey, Digest, EngineId, Fault};
 use tokio::sync::oneshot;
 
+use super::declared::Declared;
 use super::depot::Hold;
 use super::scan::Scan;
 
@@ -18,6 +19,8 @@ pub(super) enum Input {
     Resolved(Box<Answer>),
     /// The files behind an unchanged reference have changed. Counts only while `ticket` is the adapter's latest.
     FilesChanged { adapter: AdapterKey, ticket: u64 },
+    /// This is declared without files now, and nothing else.
+    Declared(Vec<Declared>),
     /// The named files and directories were looked through.
     Scanned(Box<Scan>),
     /// Files that nobody needed were taken out of the store, or not.

@@ -13,6 +13,7 @@ use longshore_api::{RelativePaths, lower, warnings};
 use longshore_reconciler::ObjectSeen;
 use longshore_types::{Fault, Namespace, ObjectKey, Timestamp};
 
+use super::declared;
 use super::problems::Problem;
 use super::secrets::Secrets;
 
@@ -66,6 +67,8 @@ struct Object {
 pub(super) struct Manifests {
     files: BTreeMap<PathBuf, File>,
     objects: BTreeMap<ObjectKey, Object>,
+    /// What was declared without a file, and when each was first.
+    told: BTreeMap<ObjectKey, (Timestamp, declared::Declared)>,
     /// Set once everything is to go: what files say does not count any more.
     withdrawn: bool,
 }
@@ -103,6 +106,17 @@ impl Manifests {
         file.problems = problems;
     }
 
+    /// Takes in everything that is declared without a file now.
+    pub(super) fn tell(&mut self, now: Timestamp, declared: Vec<declared::Declared>) {
+        let mut before = std::mem::take(&mut self.told);
+        let entry = |declared: declared::Declared| {
+            let key = declared.key();
+            let since = before.remove(&key).map_or(now, |(since, _)| since);
+            (key, (since, declared))
+        };
+        self.told = declared.into_iter().map(entry).collect();
+    }
+
     /// The file is there but cannot be read: what it declared stays.
     pub(super) fn unreadable(&mut self, path: &Path, seen: Timestamp, why: &str) {
         let problem = Problem::file(path, "Unreadable", format!("cannot be read: {why}"));
@@ -118,15 +132,16 @@ impl Manifests {
         for secret in files.into_iter().flat_map(|(_, file)| &file.secrets) {
             all.entry((secret.namespace.clone(), secret.name.clone())).or_insert_with(|| secret.data.clone());
         }
+        self.told.values().for_each(|(_, declared)| declared.secret(&mut all));
         all
     }
 
     /// New generations of the objects whose Secrets are among `changed`: what failed over them is tried again.
     pub(super) fn secrets_changed(&mut self, changed: &BTreeSet<(Namespace, String)>) -> Vec<ObjectSeen> {
         let names = |key: &ObjectKey, object: &Object| {
-            let specs = object.content.lowered.iter().flatten();
-            let named = specs.filter_map(|spec| spec.source_credentials.clone());
-            named.map(|name| (key.namespace.clone(), name)).any(|name| changed.contains(&name))
+            let mut specs = object.content.lowered.iter().flatten();
+            let here = || changed.iter().filter(|(namespace, _)| *namespace == key.namespace);
+            specs.any(|spec| here().any(|(_, name)| spec.uses_secret(name)))
         };
         let present = self.objects.iter_mut().filter(|(key, object)| !object.deleting && names(key, object));
         present
@@ -147,7 +162,7 @@ impl Manifests {
         if self.withdrawn {
             return Vec::new();
         }
-        let wanted: BTreeMap<ObjectKey, (Timestamp, Content)> = self
+        let mut wanted: BTreeMap<ObjectKey, (Timestamp, Content)> = self
             .claims()
             .into_iter()
             .filter_map(|(key, claims)| {
@@ -155,6 +170,10 @@ impl Manifests {
                 Some((key.clone(), (first.seen, first.declared.content.clone())))
             })
             .collect();
+        for (key, (since, declared)) in &self.told {
+            let content = Content { lowered: Ok(vec![declared.spec(key)]), warnings: Vec::new() };
+            wanted.entry(key.clone()).or_insert((*since, content));
+        }
         let mut seen = Vec::new();
         for (key, object) in &mut self.objects {
             // One that is being deleted has to be gone before it can come back.

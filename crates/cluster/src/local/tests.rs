@@ -1,5 +1,6 @@
 //! The driver with the real reconciler, in paused time: fake engines, a fake depot, real manifest files.
 
+mod declared;
 mod ending;
 mod trouble;
 

@@ -4,6 +4,7 @@ use longshore_reconciler::Fact;
 use longshore_types::AdapterKey;
 use tokio::time::Instant;
 
+use super::super::declared::Declared;
 use super::super::problems::{About, Problem};
 use super::super::scan::{EnginesFile, Scan};
 use super::{Actor, Brain};
@@ -28,11 +29,7 @@ impl<B: Brain> Actor<B> {
                 Err(error) => self.manifests.unreadable(&path, seen, &error),
             }
         }
-        let changed = self.shared.secrets.replace(self.manifests.secrets());
-        let objects = self.manifests.changes();
-        for object in objects.into_iter().chain(self.manifests.secrets_changed(&changed)) {
-            self.observe(Fact::Applied(Box::new(object)));
-        }
+        self.apply();
         let mut problems = self.manifests.problems();
         for (root, found) in &self.roots {
             problems.entry(root.clone()).or_default().extend(found.iter().cloned());
@@ -41,6 +38,21 @@ impl<B: Brain> Actor<B> {
             self.shared.problems.set(now, &About::File(path), problems, "is fine now");
         }
         self.read_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes in what is declared without files.
+    pub(super) fn declared(&mut self, declared: Vec<Declared>) {
+        self.manifests.tell(self.now(), declared);
+        self.apply();
+    }
+
+    /// Passes on what follows from what is declared now.
+    fn apply(&mut self) {
+        let changed = self.shared.secrets.replace(self.manifests.secrets());
+        let objects = self.manifests.changes();
+        for object in objects.into_iter().chain(self.manifests.secrets_changed(&changed)) {
+            self.observe(Fact::Applied(Box::new(object)));
+        }
     }
 
     /// Takes in the engines file. While something is wrong with it, nobody is taken away: which engine a broken entry
