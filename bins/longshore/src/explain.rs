@@ -58,6 +58,9 @@ pub fn explain_adapter(adapter: &Adapter, engines: &[Engine]) -> Vec<String> {
     } else {
         lines.push(format!("It is not ready: {} ({}).", adapter.message, adapter.reason));
     }
+    if let Some(fetching) = &adapter.fetching {
+        lines.push(format!("Its files are being fetched: {fetching}."));
+    }
     lines.push(format!(
         "It is declared by {} {} and comes from {}.",
         adapter.kind, adapter.object, adapter.artifact_url

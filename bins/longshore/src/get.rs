@@ -65,7 +65,7 @@ fn adapter_rows(adapters: &[impl Borrow<Adapter>], wide: bool) -> (Vec<&'static 
                 adapter.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
                 or_dash(&on.join(",")),
                 adapter.artifact_url.clone(),
-                or_dash(&cut(&adapter.message, 120)),
+                or_dash(&cut(&adapter.news(), 120)),
             ]);
         }
         row

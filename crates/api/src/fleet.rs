@@ -1,6 +1,7 @@
 //! The fleet API's wire forms: what is loaded where. JSON with camelCase names; fields are added, never renamed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,43 @@ pub struct Adapter {
     /// Whether its only holder is being changed over, which takes less than a second: requests wait instead of failing.
     #[serde(default)]
     pub swapping: bool,
+    /// How far its files have come, while they are fetched; null else.
+    #[serde(default)]
+    pub fetching: Option<Fetching>,
+}
+
+/// A fetch under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fetching {
+    /// Bytes that have come: compressed ones, where it is an archive.
+    pub bytes: u64,
+    /// How many there will be, null where the source does not say.
+    pub total: Option<u64>,
+    /// Bytes a second, over the last second or so.
+    pub bytes_per_second: u64,
+}
+
+/// `12.0 of 84.0 MB, 6.5 MB/s`, in units of a million.
+impl fmt::Display for Fetching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millions = |bytes: u64| bytes as f64 / 1e6;
+        write!(f, "{:.1}", millions(self.bytes))?;
+        if let Some(total) = self.total {
+            write!(f, " of {:.1}", millions(total))?;
+        }
+        write!(f, " MB, {:.1} MB/s", millions(self.bytes_per_second))
+    }
+}
+
+impl Adapter {
+    /// What there is to say of it now, in a sentence: why it is not ready, and how far its files have come.
+    pub fn news(&self) -> String {
+        match &self.fetching {
+            Some(fetching) => format!("fetching its files: {fetching}"),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// One engine, as one adapter sees it.
@@ -318,8 +356,19 @@ mod tests {
                 }],
                 endpoints: vec![placement()],
                 swapping: false,
+                fetching: None,
             }],
         }
+    }
+
+    #[test]
+    fn a_fetch_is_told_in_one_line() {
+        let fetching = Fetching { bytes: 12_000_000, total: Some(84_000_000), bytes_per_second: 6_540_000 };
+        assert_eq!(fetching.to_string(), "12.0 of 84.0 MB, 6.5 MB/s");
+        assert_eq!(Fetching { total: None, ..fetching.clone() }.to_string(), "12.0 MB, 6.5 MB/s");
+        let adapter = Adapter { message: "waits".into(), fetching: Some(fetching), ..Adapter::default() };
+        assert_eq!(adapter.news(), "fetching its files: 12.0 of 84.0 MB, 6.5 MB/s");
+        assert_eq!(Adapter { fetching: None, ..adapter }.news(), "waits");
     }
 
     fn engines() -> EngineList {

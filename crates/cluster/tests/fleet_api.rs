@@ -398,6 +398,7 @@ fn the_openapi_document_has_every_field_of_every_wire_type_and_no_other() {
         ("EngineList", fields::<EngineList>()),
         ("PlacementList", fields::<PlacementList>()),
         ("Adapter", fields::<Adapter>()),
+        ("Fetching", fields::<fleet::Fetching>()),
         ("AdapterEngine", fields::<fleet::AdapterEngine>()),
         ("Placement", fields::<fleet::Placement>()),
         ("Engine", fields::<Engine>()),

@@ -174,12 +174,13 @@ fn fitted(mut table: Vec<String>, room: usize, what: &str) -> Vec<String> {
 /// What waits for somebody to do something: `most` about files, and as much about adapters.
 fn troubles(adapters: &[Arc<Adapter>], happened: &Happened, most: usize) -> Vec<String> {
     let troubled = adapters.iter().filter(|adapter| match adapter.phase.as_str() {
+        _ if adapter.fetching.is_some() => true,
         "Failed" => true,
         // `ModelAdapterUnavailable` says that it is on its way.
         "Pending" => adapter.reason != "ModelAdapterUnavailable",
         _ => false,
     });
-    let troubled = troubled.take(most).map(|adapter| format!("{}: {}", adapter.name, adapter.message));
+    let troubled = troubled.take(most).map(|adapter| format!("{}: {}", adapter.name, adapter.news()));
     happened.files().take(most).map(str::to_owned).chain(troubled).collect()
 }
 

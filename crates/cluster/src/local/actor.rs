@@ -2,6 +2,7 @@
 //! for any of it.
 
 mod engines;
+mod fetching;
 mod perform;
 mod sources;
 
@@ -29,6 +30,7 @@ use crate::brain::Brain;
 use crate::clock::Clock;
 use crate::fleet::FleetStore;
 use engines::Known;
+use fetching::Fetching;
 
 /// Inputs that are taken in before it is decided what to do: enough that a burst is decided on at once.
 const BATCH: usize = 256;
@@ -95,6 +97,8 @@ pub(super) struct Actor<B> {
 struct Resolving {
     ticket: u64,
     task: AbortHandle,
+    /// Until it is answered.
+    fetching: Option<Fetching>,
 }
 
 struct Withdrawing {
@@ -177,7 +181,7 @@ impl<B: Brain> Actor<B> {
         }
         let decide = self.brain.wake_at().map(|time| self.shared.clock.instant_at(time));
         let open = self.open_at().filter(|_| !self.shared.fleet.is_open());
-        decide.into_iter().chain(open).min().unwrap_or(now + LONG)
+        decide.into_iter().chain(open).chain(self.look_at_fetches()).min().unwrap_or(now + LONG)
     }
 
     fn observe(&mut self, fact: Fact) {
@@ -191,6 +195,7 @@ impl<B: Brain> Actor<B> {
         let now = self.now();
         let effects = self.brain.decide(now);
         self.perform(effects);
+        self.show_fetches();
         // By now the reconciler has pinned what it was told of.
         self.holds.clear();
         if self.engines.values().any(Known::is_heard) {
@@ -214,9 +219,15 @@ impl<B: Brain> Actor<B> {
             Input::Listed(engine, result) => self.listed(engine, *result),
             Input::Resolved(answer) => {
                 // An earlier one for the same adapter was replaced, and is not waited for.
-                if self.resolving.get(&answer.adapter).is_some_and(|latest| latest.ticket == answer.ticket) {
+                if let Some(latest) =
+                    self.resolving.get_mut(&answer.adapter).filter(|latest| latest.ticket == answer.ticket)
+                {
+                    let was_shown = latest.fetching.take().is_some_and(|fetching| fetching.is_shown());
                     self.holds.extend(answer.hold);
                     self.observe(answer.fact);
+                    if was_shown {
+                        self.refresh_adapter(&answer.adapter);
+                    }
                 }
             }
             Input::FilesChanged { adapter, ticket } => self.files_changed(&adapter, ticket),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longshore_artifacts::{Fingerprint, Origin, StoreView};
+use longshore_artifacts::{Fingerprint, Order, Origin, StoreView};
 use longshore_types::{Digest, EngineId, Fault, Scope};
 
 /// Where adapter files come from and lie.
@@ -18,8 +18,8 @@ pub(crate) trait Depot: Send + Sync + 'static {
     /// The digest whose directory we call `path`, or did before.
     fn digest_of(&self, path: &str) -> Option<Digest>;
 
-    /// Fetches, checks and stores what `origin` refers to; only an adapter of the digest `pinned`, where one is given.
-    async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault>;
+    /// Fetches, checks and stores what is ordered.
+    async fn fetch(&self, order: &Order) -> Result<Stored, Fault>;
 
     /// A value that changes with the files at `origin`, where that can be told cheaply.
     async fn fingerprint(&self, origin: &Origin) -> Option<Fingerprint>;
@@ -93,10 +93,10 @@ impl Files {
     }
 
     /// Fetches, and keeps what was fetched from being taken out until the [`Hold`] is dropped.
-    pub(super) async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<(Stored, Hold), Fault> {
+    pub(super) async fn fetch(&self, order: &Order) -> Result<(Stored, Hold), Fault> {
         // Twice in a row is more bad luck than anybody has: then the store is not what it says.
         for _ in 0..3 {
-            let stored = self.depot.fetch(origin, pinned).await?;
+            let stored = self.depot.fetch(order).await?;
             let gate = self.gate.lock().await;
             let hold = Hold::new(self.kept.clone(), stored.digest);
             drop(gate);
@@ -105,8 +105,10 @@ impl Files {
                 return Ok((stored, hold));
             }
         }
-        let message =
-            format!("{} was fetched, but its files are not in the store: does something else clean it up?", origin.url);
+        let message = format!(
+            "{} was fetched, but its files are not in the store: does something else clean it up?",
+            order.origin.url
+        );
         Err(Fault::new(Scope::Transient, "StoreFailed", message))
     }
 
@@ -255,8 +257,10 @@ pub(crate) mod tests {
             self.view.digest_of(path)
         }
 
-        async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault> {
-            let url = &origin.url;
+        async fn fetch(&self, order: &Order) -> Result<Stored, Fault> {
+            let (url, pinned) = (&order.origin.url, order.expect.pinned);
+            order.progress.expect(10);
+            order.progress.add(4);
             self.fetches.fetch_add(1, Ordering::Relaxed);
             let missing = || Err(Fault::new(Scope::Artifact, "ArtifactNotFound", format!("{url} does not exist")));
             let found = self.sources.lock().unwrap().get(url.as_written()).cloned().unwrap_or_else(missing)?;
@@ -291,8 +295,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn origin() -> Origin {
-        Origin::public("/srv/a".parse().unwrap())
+    fn order() -> Order {
+        Order::public("/srv/a".parse().unwrap())
     }
 
     fn engine() -> EngineId {
@@ -323,7 +327,7 @@ pub(crate) mod tests {
         let depot = FakeDepot::new();
         depot.put("/srv/a", Ok(digest(1)));
         let files = Files::new(depot.clone());
-        let (stored, hold) = files.fetch(&origin(), None).await.unwrap();
+        let (stored, hold) = files.fetch(&order()).await.unwrap();
         assert_eq!(stored.digest, digest(1));
         assert_eq!(files.remove(digest(1)).await, Ok(false), "just fetched");
         files.pin(digest(1));
@@ -347,7 +351,7 @@ pub(crate) mod tests {
         let files = Files::new(depot.clone());
         let fetching = tokio::spawn({
             let files = files.clone();
-            async move { files.fetch(&origin(), None).await }
+            async move { files.fetch(&order()).await }
         });
         while depot.fetches.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;

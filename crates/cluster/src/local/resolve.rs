@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_api::spec::AdapterSpec;
-use longshore_artifacts::{Credentials, Fingerprint, Origin};
+use longshore_artifacts::{Credentials, Expect, Fingerprint, Order, Origin, Progress};
 use longshore_reconciler::{Fact, Resolved};
 use longshore_types::{AdapterKey, Fault, Root, Scheme, Scope};
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ pub(super) async fn resolve(
     ticket: u64,
     files: Files,
     secrets: SecretBook,
+    progress: Progress,
     inbox: mpsc::UnboundedSender<Input>,
 ) {
     let (adapter, url) = (spec.key.clone(), spec.artifact.clone());
@@ -43,7 +44,8 @@ pub(super) async fn resolve(
     let watched = origin.url.scheme() == Scheme::File;
     // Taken before the files are read: whatever changes from here on is seen as a change.
     let before = if watched { files.depot.fingerprint(&origin).await } else { None };
-    let result = files.fetch(&origin, spec.pinned).await;
+    let order = Order { origin, expect: Expect { pinned: spec.pinned, base: None }, progress };
+    let result = files.fetch(&order).await;
     let result = result.map(|(stored, hold)| {
         let root = Root::Store(stored.digest);
         let bytes = Some(stored.bytes);
@@ -53,7 +55,7 @@ pub(super) async fn resolve(
     if !watched {
         return;
     }
-    changed(&files, &origin, before).await;
+    changed(&files, &order.origin, before).await;
     let _ = inbox.send(Input::FilesChanged { adapter, ticket });
 }
 
@@ -130,7 +132,14 @@ mod tests {
     fn start(depot: &Arc<FakeDepot>) -> (tokio::task::JoinHandle<()>, UnboundedReceiver<Input>, Files) {
         let (inbox, inputs) = mpsc::unbounded_channel();
         let files = Files::new(depot.clone());
-        let task = tokio::spawn(resolve(spec("sql", "/srv/a", 3), 7, files.clone(), SecretBook::default(), inbox));
+        let task = tokio::spawn(resolve(
+            spec("sql", "/srv/a", 3),
+            7,
+            files.clone(),
+            SecretBook::default(),
+            Progress::default(),
+            inbox,
+        ));
         (task, inputs, files)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use longshore_artifacts::{Artifacts, Error, Expect, Fingerprint, Order, Origin, Progress, Store, StoreView};
+use longshore_artifacts::{Artifacts, Error, Fingerprint, Order, Origin, Store, StoreView};
 use longshore_types::{Digest, Fault};
 
 use super::depot::{Depot, Stored};
@@ -48,10 +48,8 @@ impl Depot for ArtifactDepot {
         self.artifacts.store().digest_of(path)
     }
 
-    async fn fetch(&self, origin: &Origin, pinned: Option<Digest>) -> Result<Stored, Fault> {
-        let expect = Expect { pinned, base: None };
-        let order = Order { origin: origin.clone(), expect, progress: Progress::default() };
-        let verified = self.artifacts.fulfil(&order).await.map_err(|error| error.fault())?.verified;
+    async fn fetch(&self, order: &Order) -> Result<Stored, Fault> {
+        let verified = self.artifacts.fulfil(order).await.map_err(|error| error.fault())?.verified;
         Ok(Stored {
             digest: verified.digest,
             bytes: verified.bytes,

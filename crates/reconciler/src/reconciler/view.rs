@@ -158,6 +158,8 @@ impl Reconciler {
             engines: engines.collect(),
             endpoints: route.map(|route| route.endpoints.iter().map(placement).collect()).unwrap_or_default(),
             swapping: route.is_some_and(|route| route.swapping),
+            // Whoever fetches can say.
+            fetching: None,
         })
     }
 

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use longshore_api::fleet;
 use longshore_api::spec::AdapterSpec;
 use longshore_api::status::{ModelAdapterStatus, Phase};
+use longshore_artifacts::Progress;
 use longshore_reconciler::{Effect, Event, Fact, Route, StatusWrite};
 use longshore_types::{AdapterKey, Digest, EngineId, ObjectKey};
 
 use super::super::inbox::Input;
 use super::super::problems::{About, Problem};
 use super::super::resolve::resolve;
+use super::fetching::Fetching;
 use super::{Actor, Brain, Resolving};
 use crate::asking;
 use crate::log_line::log;
@@ -85,16 +88,18 @@ impl<B: Brain> Actor<B> {
         let (ticket, key) = (self.tickets, spec.key.clone());
         let (files, inbox) = (self.shared.files.clone(), self.shared.inbox.clone());
         let secrets = self.shared.secrets.clone();
-        let task = self.tasks.spawn(resolve(spec, ticket, files, secrets, inbox));
-        if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task }) {
+        let progress = Progress::default();
+        let fetching = Some(Fetching::new(progress.clone()));
+        let task = self.tasks.spawn(resolve(spec, ticket, files, secrets, progress, inbox));
+        if let Some(replaced) = self.resolving.insert(key, Resolving { ticket, task, fetching }) {
             replaced.task.abort();
         }
     }
 
     /// Shows an adapter as the reconciler does, with the endpoints of the route that it sent out last.
-    fn refresh_adapter(&mut self, key: &AdapterKey) {
+    pub(super) fn refresh_adapter(&mut self, key: &AdapterKey) {
         match self.brain.adapter(key) {
-            Some(adapter) => self.shared.fleet.put_adapter(adapter),
+            Some(adapter) => self.shared.fleet.put_adapter(fleet::Adapter { fetching: self.fetching(key), ..adapter }),
             None => self.shared.fleet.remove_adapter(key.namespace().as_str(), key.name.as_str()),
         };
     }

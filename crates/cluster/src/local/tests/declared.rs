@@ -70,3 +70,27 @@ async fn other_credentials_are_a_reason_to_fetch_again() {
     assert!(begin.elapsed() < Duration::from_secs(60), "not only when failures are tried again by themselves");
     assert_eq!(held(&engine), ["sql"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_far_a_fetch_has_come_is_shown_until_it_is_there() {
+    let mut world = World::new();
+    world.fake_engine("h:1");
+    world.depot.put("/srv/sql", Ok(digest(1)));
+    let gate = Arc::new(tokio::sync::Notify::new());
+    *world.depot.stall.lock().unwrap() = Some(gate.clone());
+    let local = world.driver().start();
+    local.declare(vec![declared("sql")]);
+    until(&local, "sql", |adapter| adapter.is_some_and(|adapter| adapter.fetching.is_some())).await;
+    let shown = local.fleet().adapter("default", "sql").unwrap().fetching.clone().unwrap();
+    assert_eq!((shown.bytes, shown.total), (4, Some(10)));
+    assert!((3..=4).contains(&shown.bytes_per_second), "4 in the first second: {}", shown.bytes_per_second);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let shown = local.fleet().adapter("default", "sql").unwrap().fetching.clone().unwrap();
+    assert_eq!(shown.bytes_per_second, 0, "nothing more has come");
+    let revision = local.fleet().adapters().revision;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(local.fleet().adapters().revision, revision, "what does not change is not told again (I10)");
+    gate.notify_one();
+    served(&local, "sql", 1).await;
+    assert_eq!(local.fleet().adapter("default", "sql").unwrap().fetching, None);
+}
