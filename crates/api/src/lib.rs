@@ -36,6 +36,7 @@ pub mod labels;
 mod lower;
 pub mod manifest;
 mod model_adapter;
+pub mod sidecar;
 pub mod spec;
 pub mod status;
 mod text;

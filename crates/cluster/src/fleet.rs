@@ -18,7 +18,7 @@ mod watch;
 
 pub use api::{FleetApi, router};
 pub use front::{Front, Where};
-pub use guard::{AUDIENCE, Accounts, Guard, TokenFile};
+pub use guard::{AUDIENCE, Accounts, Guard, TokenFile, guarded};
 pub use leader::find_leader;
 pub use longshore_api::fleet::Demand;
 pub use store::{FleetStore, Item, Snapshot};

@@ -34,7 +34,17 @@ const ARROWS: &[(&str, Allowed)] = &[
         Only(&["longshore-types", "longshore-api", "longshore-reconciler", "longshore-engine", "longshore-artifacts"]),
     ),
     ("longshore-proxy", Only(&["longshore-types", "longshore-api", "longshore-routing"])),
-    ("longshore-agent", Only(&["longshore-types", "longshore-artifacts", "longshore-engine"])),
+    (
+        "longshore-agent",
+        Only(&[
+            "longshore-types",
+            "longshore-api",
+            "longshore-reconciler",
+            "longshore-engine",
+            "longshore-artifacts",
+            "longshore-cluster",
+        ]),
+    ),
     ("longshore-testkit", Libraries),
     ("longshore-controller", Only(&["longshore-cluster", "longshore-runtime"])),
     ("longshore-sidecar", Only(&["longshore-agent", "longshore-runtime"])),

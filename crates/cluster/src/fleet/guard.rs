@@ -7,9 +7,10 @@ mod token_file;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use longshore_types::Secret;
 
@@ -100,6 +101,11 @@ impl Guard {
             (None, None) => Err(ApiError::unauthorized()),
         }
     }
+}
+
+/// `routes`, for those whom `guard` admits.
+pub fn guarded(routes: Router, guard: Guard) -> Router {
+    routes.layer(middleware::from_fn_with_state(guard, check))
 }
 
 /// Lets only requests through that the guard admits.
