@@ -227,7 +227,7 @@ impl Agent {
     async fn keep(&self, state: &mut State) -> Result<(), Error> {
         let record = state.record(&self.fleet());
         let (book, written) = (state.book.clone(), record.clone());
-        tokio::task::spawn_blocking(move || book.write(&written)).await.unwrap_or_else(|_| Ok(()))?;
+        tokio::task::spawn_blocking(move || book.write(&written)).await.unwrap_or(Ok(()))?;
         state.kept = record.adapters.into_iter().map(|kept| (kept.name.clone(), kept)).collect();
         Ok(())
     }

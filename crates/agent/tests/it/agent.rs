@@ -18,7 +18,7 @@ async fn what_a_leader_wants_is_loaded_and_what_it_wants_no_more_is_unloaded() {
     let (sql, code) = (place.files("sql", 1), place.files("code", 2));
     assert!(agent.desire(set(1, 1, &[sql.clone(), code])).await.unwrap().changed);
     until(&agent, "both", |agent| runs(agent, "sql") && runs(agent, "code")).await;
-    agent.desire(set(1, 2, &[sql.clone()])).await.unwrap();
+    agent.desire(set(1, 2, std::slice::from_ref(&sql))).await.unwrap();
     until(&agent, "one is gone", |agent| agent.fleet().adapter("default", "code").is_none()).await;
     until(&agent, "its engine lists the other alone", |agent| held(agent) == ["sql"]).await;
     let stale = agent.desire(set(1, 1, &[])).await.unwrap_err();
@@ -42,7 +42,7 @@ async fn i3_an_agent_that_restarts_goes_on_from_its_record_and_touches_nothing()
     let place = Place::new().await;
     let agent = place.start();
     let sql = place.files("sql", 1);
-    agent.desire(set(1, 7, &[sql.clone()])).await.unwrap();
+    agent.desire(set(1, 7, std::slice::from_ref(&sql))).await.unwrap();
     until(&agent, "it runs", |agent| runs(agent, "sql")).await;
     let record = place.path("record.json");
     until(&agent, "it is kept", |_| std::fs::read_to_string(&record).is_ok_and(|text| text.contains("sha256:"))).await;

@@ -132,7 +132,7 @@ async fn i3_what_a_controller_wants_is_not_taken_away_by_another_caller() {
     let agent = place.start();
     let paths = paths(&place, &agent, Guard::open());
     let sql = place.files("sql", 1);
-    agent.desire(set(1, 1, &[sql.clone()])).await.unwrap();
+    agent.desire(set(1, 1, std::slice::from_ref(&sql))).await.unwrap();
     until(&agent, "it runs", |agent| held(agent) == ["sql"]).await;
     let unload = post(&paths, "/v1/lora_adapter/unload", json!({"lora_name": "sql"})).await;
     assert_eq!((unload.status, &unload.json()["reason"]), (StatusCode::CONFLICT, &json!("WantedByController")));
