@@ -79,14 +79,14 @@ enum Right {
 
 impl Ask<'_> {
     /// What may be done with a repository, or the answer to those who may do nothing with it.
-    fn right(&self, state: &State, id: &str) -> Result<Right, Reply> {
+    fn right(&self, state: &State, id: &str) -> Result<Right, Box<Reply>> {
         let token = self.asked.authorization.as_deref().map(|text| text.strip_prefix("Bearer ").unwrap_or(text));
         let admitted = match token {
             None => false,
             Some(token) => match state.tokens.get(token) {
                 None => {
                     let text = "Invalid credentials in Authorization header";
-                    return Err(problem(StatusCode::UNAUTHORIZED, None, text));
+                    return Err(refused(StatusCode::UNAUTHORIZED, None, text));
                 }
                 Some(repos) => repos.contains(id),
             },
@@ -97,10 +97,10 @@ impl Ask<'_> {
             Some(Access::Gated) => Ok(Right::List),
             // Strangers are not told which it is.
             Some(Access::Private) | None if token.is_none() => {
-                Err(problem(StatusCode::UNAUTHORIZED, Some("RepoNotFound"), "Invalid username or password."))
+                Err(refused(StatusCode::UNAUTHORIZED, Some("RepoNotFound"), "Invalid username or password."))
             }
             Some(Access::Private) | None => {
-                Err(problem(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found"))
+                Err(refused(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found"))
             }
         }
     }
@@ -110,9 +110,9 @@ impl Ask<'_> {
         state: &'s State,
         id: &str,
         revision: &str,
-    ) -> Result<(&'s Repo, String, &'s BTreeMap<String, File>), Reply> {
+    ) -> Result<(&'s Repo, String, &'s BTreeMap<String, File>), Box<Reply>> {
         let missing =
-            || problem(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {revision}"));
+            || refused(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {revision}"));
         let repo = state.repos.get(id).ok_or_else(missing)?;
         let commit = repo.resolve(revision).ok_or_else(missing)?;
         Ok((repo, commit.to_owned(), repo.files(revision).ok_or_else(missing)?))
@@ -131,7 +131,7 @@ impl Ask<'_> {
                 "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z",
             })))
         });
-        spoiled(trouble, found.unwrap_or_else(|refusal| refusal))
+        spoiled(trouble, found.unwrap_or_else(|refusal| *refusal))
     }
 
     fn tree(&self, state: &mut State, id: &str, revision: &str, folder: &str) -> Reply {
@@ -142,7 +142,7 @@ impl Ask<'_> {
             let entries = entries(files, folder, recursive);
             if entries.is_empty() && !folder.is_empty() {
                 let text = format!("{folder} does not exist on \"{revision}\"");
-                return Err(problem(StatusCode::NOT_FOUND, Some("EntryNotFound"), &text));
+                return Err(refused(StatusCode::NOT_FOUND, Some("EntryNotFound"), &text));
             }
             let from = self.parameter("cursor").and_then(|cursor| cursor.parse().ok()).unwrap_or(0_usize);
             let asked_for = self.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(PAGE);
@@ -155,7 +155,7 @@ impl Ask<'_> {
             }
             Ok(reply)
         });
-        spoiled(trouble, found.unwrap_or_else(|refusal| refusal))
+        spoiled(trouble, found.unwrap_or_else(|refusal| *refusal))
     }
 
     fn file(&self, state: &mut State, id: &str, revision: &str, path: &str) -> Reply {
@@ -165,14 +165,14 @@ impl Ask<'_> {
                 let known = self.asked.authorization.is_some();
                 let status = if known { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
                 let text = format!("Access to model {id} is restricted and you are not in the authorized list.");
-                return Err(problem(status, Some("GatedRepo"), &text));
+                return Err(refused(status, Some("GatedRepo"), &text));
             }
             let (_, commit, files) = Self::commit(state, id, revision)?;
             let commit = HeaderValue::from_str(&commit).expect("it is hexadecimal");
             let Some(file) = files.get(path) else {
                 let mut reply = problem(StatusCode::NOT_FOUND, Some("EntryNotFound"), "Entry not found");
                 reply.headers_mut().insert("x-repo-commit", commit);
-                return Err(reply);
+                return Err(Box::new(reply));
             };
             let mut reply = if file.is_apart(path) {
                 let link = format!(
@@ -191,7 +191,7 @@ impl Ask<'_> {
             reply.headers_mut().insert("x-repo-commit", commit);
             Ok(reply)
         });
-        spoiled(trouble, found.unwrap_or_else(|refusal| refusal))
+        spoiled(trouble, found.unwrap_or_else(|refusal| *refusal))
     }
 
     fn cdn(&self, state: &mut State, id: &str, sha256: &str, path: &str) -> Reply {
@@ -293,7 +293,8 @@ fn spoiled(trouble: Option<Trouble>, reply: Reply) -> Reply {
             reply
         }
         Trouble::Cut(after) => reply.map(|body| body.cut(after)),
-        Trouble::Html => page("<!doctype html><html><body>Please sign in.</body></html>"),
+        // Such pages are made as they are sent.
+        Trouble::Html => page("<!doctype html><html><body>Please sign in.</body></html>").map(Content::chunked),
         Trouble::WrongBytes => reply.map(Content::spoiled),
         Trouble::Body(text) => page(&text),
         Trouble::Expired => expired(),
@@ -304,7 +305,7 @@ fn spoiled(trouble: Option<Trouble>, reply: Reply) -> Reply {
     }
 }
 
-/// Pages of people's hubs have no length.
+/// A page for people.
 fn page(text: &str) -> Reply {
     let mut reply = Response::new(Content::new(text.to_owned()));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -338,6 +339,11 @@ fn problem(status: StatusCode, code: Option<&'static str>, text: &str) -> Reply 
     }
     headers.extend(HeaderValue::from_str(text).map(|text| (http::HeaderName::from_static("x-error-message"), text)));
     reply
+}
+
+/// The same for where an answer is handed up as an error.
+fn refused(status: StatusCode, code: Option<&'static str>, text: &str) -> Box<Reply> {
+    Box::new(problem(status, code, text))
 }
 
 fn set_next(reply: &mut Reply, next: &str) {

@@ -50,6 +50,8 @@ pub(super) struct Content {
     /// It breaks off after so many bytes.
     cut: Option<usize>,
     flushed: bool,
+    /// Its length is not said beforehand.
+    chunked: bool,
 }
 
 impl Content {
@@ -57,17 +59,21 @@ impl Content {
         Self { left: bytes.into(), ..Self::default() }
     }
 
+    pub(super) fn chunked(self) -> Self {
+        Self { chunked: true, ..self }
+    }
+
     pub(super) fn cut(self, after: usize) -> Self {
         Self { cut: Some(after), ..self }
     }
 
     /// The same but for its last bit.
-    pub(super) fn spoiled(self) -> Self {
-        let mut bytes = Vec::from(self.left);
+    pub(super) fn spoiled(mut self) -> Self {
+        let mut bytes = Vec::from(std::mem::take(&mut self.left));
         if let Some(last) = bytes.last_mut() {
             *last ^= 1;
         }
-        Self { left: bytes.into(), cut: self.cut, flushed: false }
+        Self { left: bytes.into(), ..self }
     }
 }
 
@@ -94,6 +100,6 @@ impl Body for Content {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
+        if self.chunked { SizeHint::default() } else { SizeHint::with_exact(self.left.len() as u64) }
     }
 }
