@@ -71,6 +71,13 @@ struct Ask<'a> {
     get: bool,
 }
 
+/// What a revision stands for.
+struct Commit<'s> {
+    repo: &'s Repo,
+    name: String,
+    files: &'s BTreeMap<String, File>,
+}
+
 /// What a token may do with a repository.
 enum Right {
     All,
@@ -105,26 +112,24 @@ impl Ask<'_> {
         }
     }
 
-    /// What `revision` stands for: the repository, the commit and its files.
-    fn commit<'s>(
-        state: &'s State,
-        id: &str,
-        revision: &str,
-    ) -> Result<(&'s Repo, String, &'s BTreeMap<String, File>), Box<Reply>> {
-        let missing =
-            || refused(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {revision}"));
-        let repo = state.repos.get(id).ok_or_else(missing)?;
-        let commit = repo.resolve(revision).ok_or_else(missing)?;
-        Ok((repo, commit.to_owned(), repo.files(revision).ok_or_else(missing)?))
+    /// What `revision` stands for.
+    fn commit<'s>(state: &'s State, id: &str, revision: &str) -> Result<Commit<'s>, Box<Reply>> {
+        let found = state.repos.get(id).and_then(|repo| {
+            let name = repo.resolve(revision)?.to_owned();
+            Some(Commit { repo, name, files: repo.files(revision)? })
+        });
+        found.ok_or_else(|| {
+            refused(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {revision}"))
+        })
     }
 
     fn revision(&self, state: &mut State, id: &str, revision: &str) -> Reply {
         let trouble = state.trouble(At::Revision, id);
         let found = self.right(state, id).and_then(|_| {
-            let (repo, commit, files) = Self::commit(state, id, revision)?;
-            let siblings: Vec<Value> = files.keys().map(|name| json!({"rfilename": name})).collect();
+            let Commit { repo, name, files } = Self::commit(state, id, revision)?;
+            let siblings: Vec<Value> = files.keys().map(|path| json!({"rfilename": path})).collect();
             Ok(json_reply(&json!({
-                "_id": "6500000000000000000000aa", "id": id, "modelId": id, "author": id.split('/').next(), "sha": commit,
+                "_id": "6500000000000000000000aa", "id": id, "modelId": id, "author": id.split('/').next(), "sha": name,
                 "private": repo.access == Access::Private,
                 "gated": if repo.access == Access::Gated { json!("manual") } else { json!(false) },
                 "disabled": false, "downloads": 0, "likes": 0, "tags": ["peft"], "siblings": siblings,
@@ -137,7 +142,7 @@ impl Ask<'_> {
     fn tree(&self, state: &mut State, id: &str, revision: &str, folder: &str) -> Reply {
         let trouble = state.trouble(At::Tree, id);
         let found = self.right(state, id).and_then(|_| {
-            let (_, _, files) = Self::commit(state, id, revision)?;
+            let Commit { files, .. } = Self::commit(state, id, revision)?;
             let recursive = self.parameter("recursive").is_some_and(|value| value.eq_ignore_ascii_case("true"));
             let entries = entries(files, folder, recursive);
             if entries.is_empty() && !folder.is_empty() {
@@ -167,8 +172,8 @@ impl Ask<'_> {
                 let text = format!("Access to model {id} is restricted and you are not in the authorized list.");
                 return Err(refused(status, Some("GatedRepo"), &text));
             }
-            let (_, commit, files) = Self::commit(state, id, revision)?;
-            let commit = HeaderValue::from_str(&commit).expect("it is hexadecimal");
+            let Commit { name, files, .. } = Self::commit(state, id, revision)?;
+            let commit = HeaderValue::from_str(&name).expect("it is hexadecimal");
             let Some(file) = files.get(path) else {
                 let mut reply = problem(StatusCode::NOT_FOUND, Some("EntryNotFound"), "Entry not found");
                 reply.headers_mut().insert("x-repo-commit", commit);
