@@ -6,6 +6,8 @@
 //! LONGSHORE_CLIENTS=1 cargo test -p longshore-testkit --test huggingface_client -- --nocapture
 //! ```
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -50,7 +52,6 @@ impl Client {
             .env("HF_ENDPOINT", self.hub.url())
             .env("HF_HOME", self.cache.path())
             .env("HF_HUB_DISABLE_TELEMETRY", "1");
-        // Between its attempts it waits for longer than a test should take.
         command.env("HF_HUB_DISABLE_PROGRESS_BARS", "1");
         command.envs(token.map(|token| ("HF_TOKEN", token)));
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("it starts");
