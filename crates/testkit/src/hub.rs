@@ -153,6 +153,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     repos: BTreeMap<String, Repo>,
+    /// What repositories are called now, by what they were called.
+    moved: BTreeMap<String, String>,
     /// The repositories that each known token was admitted to.
     tokens: BTreeMap<String, BTreeSet<String>>,
     page: Option<usize>,
@@ -235,6 +237,15 @@ impl FakeHub {
     /// Gives `commit` a name: a branch, a tag, or `refs/pr/1`.
     pub fn name(&self, repo: &str, name: &str, commit: &str) {
         self.shared.lock().repo(repo).heads.insert(name.to_owned(), commit.to_owned());
+    }
+
+    /// Calls it otherwise from now on; whoever asks for it by the old name is passed on.
+    pub fn rename(&self, old: &str, new: &str) {
+        let mut state = self.shared.lock();
+        if let Some(repo) = state.repos.remove(old) {
+            state.repos.insert(new.to_owned(), repo);
+            state.moved.insert(old.to_owned(), new.to_owned());
+        }
     }
 
     /// Says who may read it.

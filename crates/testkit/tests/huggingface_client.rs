@@ -105,6 +105,7 @@ async fn it_downloads_a_repository_at_every_kind_of_revision() {
     for revision in ["v1.0", "refs/pr/1", &first] {
         assert_eq!(client.run(None, &["snapshot", "org/adapter", revision]).await, digests(&files(1)), "{revision}");
     }
+    client.hub.rename("org/adapter", "org/renamed");
     let one = client.run(None, &["file", "org/adapter", "main", WEIGHTS, "runs/best/adapter_config.json"]).await;
     let wanted =
         files(2).into_iter().filter(|(name, _)| name == WEIGHTS || name.starts_with("runs")).collect::<Vec<_>>();

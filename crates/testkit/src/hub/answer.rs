@@ -39,6 +39,16 @@ pub(super) fn answer<B>(shared: &Shared, server: Server, request: &Request<B>) -
     let parts: Vec<String> = request.uri().path().split('/').skip(1).map(decoded).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = request.uri().query().unwrap_or_default();
+    let id = match parts.as_slice() {
+        ["api", "models", org, name, ..] | [org, name, ..] => format!("{org}/{name}"),
+        _ => String::new(),
+    };
+    if let Some(new) = state.moved.get(&id) {
+        let mut reply = plain(StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect");
+        let target = asked.path.replacen(&id, new, 1) + "?" + query;
+        reply.headers_mut().insert(LOCATION, HeaderValue::from_str(&target).expect("paths of tests are plain"));
+        return reply;
+    }
     let ask = Ask { shared, headers: request.headers(), asked: &asked, query, get };
     match (server, parts.as_slice()) {
         (Server::Cdn, [org, name, sha256, path @ ..]) => {

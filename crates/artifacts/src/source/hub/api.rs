@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::http::download::{FRUITLESS, wait};
 use crate::http::{self, Answer, Ask, Http, shown};
 
-/// The longest answer that is read. A page of 1,000 entries is some 300 KB, and a model's description names every file.
-const LONGEST: usize = 8 << 20;
+/// The longest answer that is read. A page of 1,000 entries is some 300 KB, and a mirror may know no pages; a model's
+/// description names every file.
+const LONGEST: usize = 4 << 20;
 /// Pages of a listing that is only read for a hint.
 const HINT_PAGES: usize = 3;
 
@@ -226,7 +227,30 @@ fn next_link(link: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use crate::intake::Sum;
+
     use super::*;
+    use crate::http::reach::Reach;
+
+    #[test]
+    fn a_mirror_may_be_below_a_path_and_no_name_leaves_its_place() {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Http::new(Reach::default()).unwrap();
+        for (endpoint, before) in [("https://mirror/hf", "/hf"), ("https://mirror/hf/", "/hf"), ("https://mirror", "")]
+        {
+            let endpoint = endpoint.parse().unwrap();
+            let reference = Reference::parse(&"hf://org/repo@a%2Fb/x/y".parse().unwrap()).unwrap();
+            let api = Api { http: &http, endpoint: &endpoint, reference, token: None };
+            let revision = &api.reference.revision;
+            let url = api.url(["api", "models", "org", "repo", "revision", revision]);
+            assert_eq!(url.path(), format!("{before}/api/models/org/repo/revision/a%2Fb"));
+            assert_eq!(api.tree("c0ffee", true).path(), format!("{before}/api/models/org/repo/tree/c0ffee/x/y"));
+            let odd = Kept { name: "tokenizer/../%2e?#".into(), size: 0, sum: Sum::GitBlob(String::new()) };
+            let path = format!("{before}/org/repo/resolve/c0ffee/x/y/tokenizer/%252e%3F%23");
+            assert_eq!(api.file("c0ffee", &odd).unwrap().url.path(), path);
+        }
+    }
 
     #[test]
     fn the_next_page_is_found_among_links() {
