@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::TargetKind;
 
 use crate::setup::{Missing, Of};
-use crate::{Counts, Workspace, kube, shell};
+use crate::{Counts, Workspace, clients, kube, shell};
 
-/// Run the tests that need a real engine or a real cluster.
+/// Run the tests that need a real engine, a real cluster or other people's clients.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,6 +27,11 @@ enum Suite {
     /// a pod, where vLLM can run. After a run of all of them, their audit logs are held against what is granted, as by
     /// `cargo xtask rbac-audit`. Where KUBECONFIG names a cluster, the tests that can run on any are run there.
     Kube(kube::Tests),
+    /// With the clients of other people's services: they have to get from our stand-ins what they get from the real ones
+    ///
+    /// Installs each with tests/clients/setup.sh (some MB in the cache folder, once), then runs the test targets that need
+    /// it with LONGSHORE_CLIENTS set: that variable is what turns these tests on.
+    Clients(clients::Args),
 }
 
 /// The vLLM versions that the tests run against, as the docs name them.
@@ -59,6 +64,15 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
             let mut counts = Counts::default();
             let outcome = kube::tests(workspace, args, &mut counts);
             println!("kube: {counts}");
+            outcome
+        }
+        Suite::Clients(args) => {
+            if let Some(reason) = clients::cannot_run() {
+                bail!("{reason}");
+            }
+            let mut counts = Counts::default();
+            let outcome = clients::tests(workspace, args, &mut counts);
+            println!("clients: {counts}");
             outcome
         }
     }

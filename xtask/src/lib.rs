@@ -1,8 +1,8 @@
 //! Development tasks: everything that a contributor or CI runs, as one program.
 //!
 //! `cargo xtask help` lists the tasks; each is a module here. [`tidy`] holds the rules of the house that neither the
-//! compiler nor clippy knows, [`mod@test`] runs every check in order, [`e2e`] runs the tests that need a real engine or a
-//! cluster, [`kube`] starts one, [`mod@bench`] measures, [`crds`] and [`deploy`] write what is generated, and [`setup`]
+//! compiler nor clippy knows, [`mod@test`] runs every check in order, [`e2e`] runs the tests that need a real engine, a
+//! cluster or other people's [`clients`], [`kube`] starts a cluster, [`mod@bench`] measures, [`crds`] and [`deploy`] write what is generated, and [`setup`]
 //! installs what a bare machine lacks.
 //!
 //! This crate deliberately reads no credentials, talks to no cluster itself and writes nothing into the source tree but the
@@ -21,6 +21,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a task prints is its purpose")]
 
 pub mod bench;
+pub mod clients;
 pub mod crds;
 pub mod deploy;
 pub mod e2e;

@@ -18,7 +18,8 @@ pub struct Args {
 
 /// One thing that the machine must have.
 struct Need {
-    of: Of,
+    /// What needs it.
+    of: &'static [Of],
     what: &'static str,
     present: fn() -> bool,
     packages: &'static [&'static str],
@@ -33,38 +34,40 @@ pub enum Of {
     /// The tests on a cluster. `tests/kube/kit/build.sh` makes do with an old Go, with which it fetches a newer one, and
     /// the cluster makes links and enters namespaces.
     Cluster,
+    /// The tests with other people's clients. `tests/clients/setup.sh` has lists of packages for Python 3.11.
+    Clients,
 }
 
 const NEEDS: &[Need] = &[
     Need {
-        of: Of::Vllm,
+        of: &[Of::Vllm],
         what: "a C compiler",
         present: || shell::succeeds("cc", &["--version"]),
         packages: &["gcc", "libc6-dev"],
     },
     Need {
-        of: Of::Vllm,
+        of: &[Of::Vllm],
         what: "nm and objdump",
         present: || shell::succeeds("nm", &["--version"]) && shell::succeeds("objdump", &["--version"]),
         packages: &["binutils"],
     },
-    Need { of: Of::Vllm, what: "libnuma.so.1", present: || has_library("libnuma.so.1"), packages: &["libnuma1"] },
+    Need { of: &[Of::Vllm], what: "libnuma.so.1", present: || has_library("libnuma.so.1"), packages: &["libnuma1"] },
     Need {
-        of: Of::Vllm,
+        of: &[Of::Vllm, Of::Clients],
         what: "Python 3.11 with venv",
         present: has_python,
         packages: &["python3.11", "python3.11-venv"],
     },
-    Need { of: Of::Cluster, what: "Go", present: || shell::succeeds("go", &["version"]), packages: &["golang-go"] },
+    Need { of: &[Of::Cluster], what: "Go", present: || shell::succeeds("go", &["version"]), packages: &["golang-go"] },
     Need {
-        of: Of::Cluster,
+        of: &[Of::Cluster],
         what: "certificates of the web's authorities",
         present: || Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
         packages: &["ca-certificates"],
     },
-    Need { of: Of::Cluster, what: "ip", present: || shell::succeeds("ip", &["-Version"]), packages: &["iproute2"] },
+    Need { of: &[Of::Cluster], what: "ip", present: || shell::succeeds("ip", &["-Version"]), packages: &["iproute2"] },
     Need {
-        of: Of::Cluster,
+        of: &[Of::Cluster],
         what: "nsenter",
         present: || shell::succeeds("nsenter", &["--version"]),
         packages: &["util-linux"],
@@ -82,7 +85,7 @@ impl Missing {
 
     /// The same for what only these tests need.
     pub fn of(which: Of) -> Self {
-        Self(NEEDS.iter().filter(|need| need.of == which && !(need.present)()).collect())
+        Self(NEEDS.iter().filter(|need| need.of.contains(&which) && !(need.present)()).collect())
     }
 
     /// Whether nothing is missing.
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_with_the_command_that_installs_it() {
-        let missing = Missing(NEEDS.iter().filter(|need| need.of == Of::Vllm).collect());
+        let missing = Missing(NEEDS.iter().filter(|need| need.of.contains(&Of::Vllm)).collect());
         let text = missing.to_string();
         assert!(text.contains("libnuma.so.1"), "{text}");
         assert!(

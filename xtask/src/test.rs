@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{Counts, Workspace, e2e, kube, shell, tidy};
+use crate::{Counts, Workspace, clients, e2e, kube, shell, tidy};
 
 /// Run every check in order, then show what passed, failed or could not run.
 ///
@@ -37,6 +37,8 @@ pub enum Part {
     Test,
     /// The API documentation builds without a warning
     Doc,
+    /// The tests with the clients of other people's services: see `cargo xtask e2e clients`
+    Clients,
     /// The tests against real vLLM servers: see `cargo xtask e2e vllm`
     Vllm,
     /// The tests on a Kubernetes control plane: see `cargo xtask e2e kube`
@@ -140,6 +142,7 @@ impl Part {
             Self::Clippy => "clippy",
             Self::Test => "test",
             Self::Doc => "doc",
+            Self::Clients => "e2e clients",
             Self::Vllm => "e2e vllm",
             Self::Kube => "e2e kube",
         }
@@ -170,6 +173,7 @@ impl Part {
                 doc.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
                 shell::run(&mut doc).map(|()| passed())
             }
+            Self::Clients => clients(workspace, counts),
             Self::Vllm => vllm(workspace, counts),
             Self::Kube => kube(workspace, counts),
         }
@@ -183,6 +187,16 @@ fn deny(workspace: &Workspace) -> Result<Outcome> {
     }
     shell::run(workspace.cargo("deny").args(["check", "licenses", "bans", "sources"]))?;
     Ok(Outcome::Passed(String::new()))
+}
+
+fn clients(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    if let Some(reason) = clients::cannot_run() {
+        return Ok(Outcome::NotRun(reason));
+    }
+    let mut own = Counts::default();
+    let outcome = clients::tests(workspace, &clients::Args::default(), &mut own);
+    *counts += own;
+    outcome.map(|()| Outcome::Passed(own.to_string()))
 }
 
 fn vllm(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {

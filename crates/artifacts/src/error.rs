@@ -27,6 +27,16 @@ pub enum Error {
         /// What was looked for.
         what: String,
     },
+    /// There is nothing, or nothing that we are told of.
+    #[error("{what} does not exist, or is hidden from {whom}: {advice}")]
+    Hidden {
+        /// What was looked for.
+        what: String,
+        /// Who would not be told: `this credential`, or `whoever shows no credential`.
+        whom: &'static str,
+        /// What to do.
+        advice: String,
+    },
     /// There is something, but not a directory.
     #[error("{path} is not a directory: name the directory that holds adapter_config.json")]
     NotADirectory {
@@ -188,7 +198,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::UnsupportedScheme { .. } => "UnsupportedScheme",
-            Self::NotFound { .. } => "ArtifactNotFound",
+            Self::NotFound { .. } | Self::Hidden { .. } => "ArtifactNotFound",
             Self::NotADirectory { .. } => "ArtifactNotADirectory",
             Self::Unreadable { .. } => "ArtifactUnreadable",
             Self::Invalid(defect) => defect.reason(),
@@ -222,6 +232,7 @@ impl Error {
             | Self::Abandoned => true,
             Self::UnsupportedScheme { .. }
             | Self::NotFound { .. }
+            | Self::Hidden { .. }
             | Self::NotADirectory { .. }
             | Self::Unreadable { .. }
             | Self::AccessDenied { .. }

@@ -171,7 +171,7 @@ impl Http {
     /// As [`Http::send`], or what the status means.
     pub(crate) async fn succeed(&self, ask: &Ask) -> Result<Answer, Error> {
         let answer = self.send(ask).await?;
-        match refusal(ask, answer.response.status(), answer.response.headers()) {
+        match answer.refusal(ask) {
             None => Ok(answer),
             Some(error) => Err(error),
         }
@@ -182,18 +182,41 @@ impl Http {
     /// # Errors
     /// As [`Http::succeed`]; [`Error::Corrupted`] where it is larger than `most` bytes.
     pub(crate) async fn text(&self, ask: &Ask, most: usize) -> Result<(Vec<u8>, HeaderMap), Error> {
-        let mut answer = self.succeed(ask).await?;
-        let mut text = Vec::new();
-        loop {
-            let chunk = tokio::time::timeout(download::IDLE, answer.response.chunk()).await;
-            match chunk.map_err(|_| stalled(ask))?.map_err(|error| failed(ask.what(), error))? {
-                None => return Ok((text, answer.response.headers().clone())),
-                Some(chunk) if text.len() + chunk.len() > most => {
-                    let problem = format!("it is longer than {most} bytes");
-                    return Err(Error::Corrupted { what: ask.what(), problem });
-                }
-                Some(chunk) => text.extend_from_slice(&chunk),
+        let answer = self.succeed(ask).await?;
+        let headers = answer.response.headers().clone();
+        Ok((body(ask, answer, most).await?, headers))
+    }
+}
+
+impl Answer {
+    /// What it means, where it is no success.
+    pub(crate) fn refusal(&self, ask: &Ask) -> Option<Error> {
+        let status = self.response.status();
+        // Who passed us on has let us in, and the next host was shown no credentials: it is the link that is refused, as one
+        // is that has run out, and whoever gave it out gives out others.
+        if matches!(status.as_u16(), 401 | 403) && self.response.url().origin() != ask.url.origin() {
+            let status = format!("{status}, from the host that it leads to");
+            return Some(Error::Unavailable { what: ask.what(), status, retry_after: None });
+        }
+        refusal(ask, status, self.response.headers())
+    }
+}
+
+/// The whole of a small answer.
+///
+/// # Errors
+/// [`Error::Source`]; [`Error::Corrupted`] where it is larger than `most` bytes.
+pub(crate) async fn body(ask: &Ask, mut answer: Answer, most: usize) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    loop {
+        let chunk = tokio::time::timeout(download::IDLE, answer.response.chunk()).await;
+        match chunk.map_err(|_| stalled(ask))?.map_err(|error| failed(ask.what(), error))? {
+            None => return Ok(text),
+            Some(chunk) if text.len() + chunk.len() > most => {
+                let problem = format!("it is longer than {most} bytes");
+                return Err(Error::Corrupted { what: ask.what(), problem });
             }
+            Some(chunk) => text.extend_from_slice(&chunk),
         }
     }
 }

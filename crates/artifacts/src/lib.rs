@@ -42,6 +42,7 @@ pub use http::reach::Reach;
 pub use origin::{Credentials, Origin};
 pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
+pub use source::hub::HubOptions;
 pub use source::local::Local;
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;

@@ -1,5 +1,6 @@
 //! Where adapters come from.
 
+pub(crate) mod hub;
 pub(crate) mod local;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::http::Http;
 use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
+use hub::{Hub, HubOptions};
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
 #[async_trait]
@@ -40,13 +42,19 @@ pub trait Source: Send + Sync + 'static {
 pub struct Setup {
     /// Which addresses may be reached.
     pub reach: Reach,
+    /// Where `huggingface://` references lead.
+    pub hub: HubOptions,
 }
 
 impl Setup {
     /// Every source that there is, but for this machine's directories.
-    pub(crate) fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        let _http = Http::new(self.reach)?;
-        Ok(Vec::new())
+    ///
+    /// # Errors
+    /// [`Error::Source`] where a client cannot be made.
+    pub fn sources(mut self) -> Result<Vec<Arc<dyn Source>>, Error> {
+        self.reach.trust(self.hub.endpoint());
+        let http = Http::new(self.reach)?;
+        Ok(vec![Arc::new(Hub::new(http, self.hub))])
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! - [`SimEngine`] answers over HTTP as vLLM does, in the words of two of its versions, and can be made to fail.
 //! - [`adapters`] makes tiny LoRA adapters, valid and broken, without Python.
+//! - [`clients`] installs other people's clients, for tests that hold our stand-ins to what they do.
 //! - [`contract`] is one suite of probes for the simulated engine and for real ones: where they differ, it finds it.
+//! - [`hub`] answers as Hugging Face's hub does, with faults to order.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
 //! - [`tiny`] is the base model that they are made for.
 //!
@@ -22,7 +24,9 @@
 //! ```
 
 pub mod adapters;
+pub mod clients;
 pub mod contract;
+pub mod hub;
 pub mod real;
 mod sim;
 pub mod tiny;

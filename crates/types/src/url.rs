@@ -115,11 +115,7 @@ impl fmt::Display for ArtifactUrl {
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         // A revision stands behind an `@` too, but in the path; only what is before the host is userinfo.
-        let host = if self.scheme == Scheme::HuggingFace {
-            authority
-        } else {
-            authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-        };
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         write!(f, "{scheme}://{host}{path}")
     }
 }
@@ -167,6 +163,7 @@ mod tests {
         assert_eq!(url.to_string(), "https://example.com/a.tgz");
         assert_eq!(format!("{url:?}"), "https://example.com/a.tgz");
         assert!(url.as_written().contains("pass"));
+        assert_eq!(ArtifactUrl::new("hf://user:pass@org/repo@v1").unwrap().to_string(), "hf://org/repo@v1");
     }
 
     #[test]

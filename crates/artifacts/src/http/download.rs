@@ -6,13 +6,13 @@ use bytes::Bytes;
 use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RANGE};
 use reqwest::{Response, StatusCode};
 
-use super::{Ask, Http, failed, refusal, stalled};
+use super::{Ask, Http, failed, stalled};
 use crate::error::Error;
 
 /// The longest that nothing may come.
 pub(crate) const IDLE: Duration = Duration::from_secs(30);
 /// Attempts in a row that bring nothing.
-const FRUITLESS: u32 = 5;
+pub(crate) const FRUITLESS: u32 = 5;
 /// Attempts altogether: a connection that ends after each few bytes would else go on for days.
 const ATTEMPTS: u32 = 100;
 /// The first wait between two attempts; each further one is twice as long.
@@ -154,10 +154,11 @@ impl Download {
             ask.open.extend(range.ok().map(|range| (RANGE, range)));
             ask.open.extend(self.validator().map(|tag| (IF_MATCH, tag.clone())));
         }
-        let answer = self.http.send(&ask).await?.response;
-        if let Some(error) = refusal(&ask, answer.status(), answer.headers()) {
+        let answer = self.http.send(&ask).await?;
+        if let Some(error) = answer.refusal(&ask) {
             return Err(error);
         }
+        let answer = answer.response;
         let changed = || Error::Changed { what: self.ask.what() };
         if answer.headers().get(ETAG) != self.headers.get(ETAG) && !self.checked {
             return Err(changed());
@@ -180,7 +181,7 @@ fn start_of(range: &str) -> Option<u64> {
 }
 
 /// How long to wait before the next attempt; none where that is too long to wait here.
-fn wait(attempt: u32, error: &Error) -> Option<Duration> {
+pub(crate) fn wait(attempt: u32, error: &Error) -> Option<Duration> {
     let asked = error.retry_after().unwrap_or_default();
     let wait = WAIT.saturating_mul(1 << attempt.min(10)).max(asked);
     (wait <= LONGEST_WAIT).then_some(wait)

@@ -5,5 +5,6 @@
 mod adapter;
 mod defects;
 mod header;
+mod hub;
 mod sources;
 mod store;
