@@ -60,10 +60,11 @@ struct Inner {
 
 /// Whether what was wanted at the start is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    pub(crate) ready: bool,
-    /// What is waited for.
-    pub(crate) waiting: Vec<String>,
+pub struct Readiness {
+    /// It is, or has been waited for long enough.
+    pub ready: bool,
+    /// What is waited for, by name.
+    pub waiting: Vec<String>,
 }
 
 /// What was told.
@@ -203,10 +204,9 @@ impl Agent {
         self.0.ready.borrow().clone()
     }
 
-    /// Waits for a change of [`Agent::is_ready`].
-    pub async fn ready_changed(&self) {
-        // The other side lives as long as we do.
-        let _ = self.0.ready.clone().changed().await;
+    /// The same, to be followed.
+    pub fn ready(&self) -> watch::Receiver<Readiness> {
+        self.0.ready.clone()
     }
 
     /// Whether what was wanted at the start, or at the start of the engine's present life, is there.

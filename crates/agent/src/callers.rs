@@ -41,7 +41,8 @@ impl Callers {
     }
 }
 
-/// The paths of AIBrix's runtime sidecar, its probes among them, and of a SageMaker container. The probes are open.
+/// The paths of AIBrix's runtime sidecar, and of a SageMaker container. AIBrix's `/ready` is open; its `/healthz` is what
+/// every process of ours has.
 pub fn callers(callers: Callers) -> Router {
     let guard = callers.guard.clone();
     let open = aibrix::probes(callers.agent.clone());

@@ -16,11 +16,20 @@ mod api;
 mod callers;
 mod error;
 mod fence;
+mod flags;
 mod latch;
 mod record;
 
-pub use agent::{Agent, Options};
+pub use agent::{Agent, Options, Readiness};
 pub use api::{Api, router};
 pub use callers::{Callers, callers};
 pub use error::Error;
+pub use flags::SourceFlags;
 pub use latch::Latch;
+
+// What whoever wires an agent up has to name.
+pub use longshore_artifacts::{Artifacts, Setup, Store};
+pub use longshore_cluster::fleet::{Guard, TokenFile};
+pub use longshore_cluster::local::{Connect, ConnectVllm, EngineConfig, read_key_file};
+pub use longshore_reconciler::Config;
+pub use longshore_types::Secret;

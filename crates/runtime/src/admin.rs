@@ -32,6 +32,7 @@ pub struct AdminServer {
     metrics: Metrics,
     alive: Alive,
     routes: Router,
+    unbounded: Router,
 }
 
 /// What `/livez` goes by: nothing, or what is wrong.
@@ -57,7 +58,13 @@ impl AdminServer {
     /// A server that shows this readiness and these metrics, and those of the process itself. Each component registers
     /// its own metrics before the registry is handed in here.
     pub fn new(readiness: Readiness, registry: Registry) -> Self {
-        Self { readiness, metrics: Metrics::new(registry), alive: Alive(Arc::new(|| Ok(()))), routes: Router::new() }
+        Self {
+            readiness,
+            metrics: Metrics::new(registry),
+            alive: Alive(Arc::new(|| Ok(()))),
+            routes: Router::new(),
+            unbounded: Router::new(),
+        }
     }
 
     /// Lets `/livez` fail where `check` says what is wrong: something that only a new process puts right, since whoever
@@ -79,9 +86,16 @@ impl AdminServer {
         self
     }
 
+    /// Adds routes that have bounds of their own: an answer to them may take long, and a body be large.
+    #[must_use]
+    pub fn merge_unbounded(mut self, routes: Router) -> Self {
+        self.unbounded = self.unbounded.merge(routes);
+        self
+    }
+
     /// Everything that it answers, for a test that wants no socket.
     pub fn into_router(self) -> Router {
-        let Self { readiness, metrics, alive, routes } = self;
+        let Self { readiness, metrics, alive, routes, unbounded } = self;
         let livez = get(move || std::future::ready(livez(&alive)));
         let routes = Router::new()
             .route("/livez", livez.clone())
@@ -89,7 +103,7 @@ impl AdminServer {
             .route("/readyz", get(move || std::future::ready(readyz(&readiness.state()))))
             .merge(show(metrics))
             .merge(routes);
-        bounded(routes)
+        bounded(routes).merge(unbounded)
     }
 
     /// Begins to listen. `flag` is the flag that the address comes from: `--admin`.

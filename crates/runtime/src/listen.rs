@@ -18,6 +18,12 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// Whether only this machine can connect.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host.as_deref().map(|host| host.trim_matches(['[', ']']));
+        host.is_some_and(|host| host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback()))
+    }
+
     /// Begins to listen. `flag` is the flag that the address comes from; the error tells people to change it.
     ///
     /// # Errors

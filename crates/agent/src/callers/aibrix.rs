@@ -27,10 +27,7 @@ const BODY_LIMIT: usize = 1 << 20;
 const API_KEY: &str = "api-key";
 
 pub(super) fn probes(agent: Agent) -> Router {
-    Router::new()
-        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
-        .route("/ready", get(ready))
-        .with_state(agent)
+    Router::new().route("/ready", get(ready)).with_state(agent)
 }
 
 pub(super) fn routes(callers: Callers) -> Router {
