@@ -5,6 +5,7 @@
 //! - [`contract`] is one suite of probes for the simulated engine and for real ones: where they differ, it finds it.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
 //! - [`tiny`] is the base model that they are made for.
+//! - [`web`] is a file server over HTTP that misbehaves as it is told.
 //!
 //! This crate deliberately decides nothing and is never part of a deployment; only `longshore up --simulate` and tests
 //! use it.
@@ -26,5 +27,6 @@ pub mod contract;
 pub mod real;
 mod sim;
 pub mod tiny;
+pub mod web;
 
 pub use sim::{Answer, Control, FaultRequest, Faults, LogEntry, SimConfig, SimEngine, Timing, Version, What, digest};
