@@ -1,6 +1,7 @@
 //! Where adapters come from.
 
 pub(crate) mod local;
+pub(crate) mod web;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use longshore_types::Scheme;
 
 use crate::error::Error;
 use crate::http::Http;
+use crate::http::patience::Patience;
 use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
@@ -40,13 +42,15 @@ pub trait Source: Send + Sync + 'static {
 pub struct Setup {
     /// Which addresses may be reached.
     pub reach: Reach,
+    /// How long sources over HTTP are waited for.
+    pub patience: Patience,
 }
 
 impl Setup {
     /// Every source that there is, but for this machine's directories.
     pub(crate) fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        let _http = Http::new(self.reach)?;
-        Ok(Vec::new())
+        let http = Http::with(self.reach, self.patience)?;
+        Ok(vec![Arc::new(web::Web::new(http))])
     }
 }
 
