@@ -125,17 +125,20 @@ impl fmt::Debug for Answer {
 impl Answer {
     /// What its status means, where it is no success.
     pub(crate) fn refusal(&self, ask: &Ask) -> Option<Error> {
-        let error = refusal(ask, self.response.status(), self.response.headers())?;
-        Some(match error {
-            Error::AccessDenied { what, status, .. } if self.withheld => {
-                let advice = format!(
-                    "it leads to {}, which is not shown credentials for another host: name that URL, or make it public",
-                    shown(self.response.url())
-                );
-                Error::AccessDenied { what, whom: "whoever shows no credential", status, advice }
-            }
-            error => error,
-        })
+        let status = self.response.status();
+        // Who passed us on has let us in, and the next host was shown no credentials: it is the link that is refused, as one
+        // is that has run out, and whoever gave it out gives out others.
+        if self.is_refused_elsewhere(ask) {
+            let status = format!("{status}, from the host that it leads to");
+            return Some(Error::Unavailable { what: ask.what(), status, retry_after: None });
+        }
+        refusal(ask, status, self.response.headers())
+    }
+
+    /// Whether another host than the one that was asked does not let us in.
+    pub(crate) fn is_refused_elsewhere(&self, ask: &Ask) -> bool {
+        let elsewhere = self.response.url().origin() != ask.url.origin();
+        matches!(self.response.status().as_u16(), 401 | 403) && elsewhere
     }
 }
 
@@ -230,17 +233,19 @@ impl Http {
         }
     }
 
-    /// [`Http::send`], tried again where there is no answer, or one that says that there will be.
+    /// An answer that is waited for where there is none, or none yet. `judge` tells what an answer means, where it is not the
+    /// one that is waited for.
     ///
     /// # Errors
-    /// As [`Http::succeed`]; every other answer is given back, whatever its status.
-    pub(crate) async fn insist(&self, ask: &Ask) -> Result<Answer, Error> {
+    /// As [`Http::send`], or what `judge` has told.
+    pub(crate) async fn patient(&self, ask: &Ask, judge: impl Fn(&Answer) -> Option<Error>) -> Result<Answer, Error> {
         let mut failures = 0;
         loop {
-            let answer = self.send(ask).await;
-            let error = match answer.map(|answer| (answer.refusal(ask), answer)) {
-                Ok((Some(error), _)) if may_pass(&error) => error,
-                Ok((_, answer)) => return Ok(answer),
+            let error = match self.send(ask).await {
+                Ok(answer) => match judge(&answer) {
+                    None => return Ok(answer),
+                    Some(error) => error,
+                },
                 Err(error) => error,
             };
             failures += 1;
@@ -255,9 +260,18 @@ impl Http {
     /// The whole of a small answer.
     ///
     /// # Errors
-    /// As [`Http::succeed`]; [`Error::Corrupted`] where it is larger than `most` bytes.
+    /// As [`Http::succeed`] and [`Http::body`].
     pub(crate) async fn text(&self, ask: &Ask, most: usize) -> Result<(Vec<u8>, HeaderMap), Error> {
-        let mut answer = self.succeed(ask).await?;
+        let answer = self.succeed(ask).await?;
+        let headers = answer.response.headers().clone();
+        Ok((self.body(ask, answer, most).await?, headers))
+    }
+
+    /// The whole of what an answer says.
+    ///
+    /// # Errors
+    /// [`Error::Source`]; [`Error::Corrupted`] where it is larger than `most` bytes.
+    pub(crate) async fn body(&self, ask: &Ask, mut answer: Answer, most: usize) -> Result<Vec<u8>, Error> {
         let (mut text, mut meter) = (Vec::new(), Meter::default());
         while let Some(chunk) = self.chunk(ask, &mut answer.response, &mut meter).await? {
             if text.len() + chunk.len() > most {
@@ -266,7 +280,7 @@ impl Http {
             }
             text.extend_from_slice(&chunk);
         }
-        Ok((text, answer.response.headers().clone()))
+        Ok(text)
     }
 
     /// The next bytes of an answer; none at its end.

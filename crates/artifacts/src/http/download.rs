@@ -47,10 +47,7 @@ impl Download {
     /// # Errors
     /// As [`Http::succeed`], after some attempts; what is no whole file is no success.
     pub(crate) async fn open(http: &Http, ask: Ask, checked: bool) -> Result<Self, Error> {
-        let answer = http.insist(&ask).await?;
-        if let Some(error) = answer.refusal(&ask) {
-            return Err(error);
-        }
+        let answer = http.patient(&ask, |answer| answer.refusal(&ask)).await?;
         let Answer { response, withheld, .. } = answer;
         if !is_whole(response.status()) {
             return Err(Error::Refused { what: ask.what(), status: response.status().to_string() });
@@ -95,6 +92,12 @@ impl Download {
     /// Whether there are credentials that whoever sends it was not shown.
     pub(crate) fn withheld(&self) -> bool {
         self.withheld
+    }
+
+    /// Shows `private` to the first host from now on, in the place of what it refuses. What it has refused can be asked
+    /// for again after this.
+    pub(crate) fn show(&mut self, private: HeaderMap) {
+        self.ask.private = private;
     }
 
     /// The next bytes; none at the end.

@@ -18,7 +18,7 @@ use super::{Fingerprint, Setup, Source};
 use crate::error::{Defect, Error};
 use crate::http::download::Download;
 use crate::http::range::{Validator, length_of};
-use crate::http::{Ask, Http};
+use crate::http::{Answer, Ask, Http, shown};
 use crate::intake::Chunks;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
@@ -61,19 +61,19 @@ impl Source for Web {
 
     async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error> {
         let mut ask = Ask { method: Method::HEAD, ..ask(origin)? };
-        let mut answer = self.http.insist(&ask).await?;
         // Servers and signatures may be for GET alone.
-        if matches!(answer.response.status().as_u16(), 403 | 405 | 501) {
+        let not_told = |answer: &Answer| matches!(answer.response.status().as_u16(), 403 | 405 | 501);
+        let judge = |answer: &Answer| if not_told(answer) { None } else { refusal(&ask, answer) };
+        let mut answer = self.http.patient(&ask, judge).await?;
+        if not_told(&answer) {
             ask.method = Method::GET;
             ask.open.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-            answer = self.http.insist(&ask).await?;
+            // An empty file has no first byte.
+            let empty = |answer: &Answer| answer.response.status() == StatusCode::RANGE_NOT_SATISFIABLE;
+            let judge = |answer: &Answer| if empty(answer) { None } else { refusal(&ask, answer) };
+            answer = self.http.patient(&ask, judge).await?;
         }
-        // An empty file has no first byte.
-        let empty = answer.response.status() == StatusCode::RANGE_NOT_SATISFIABLE;
-        match answer.refusal(&ask).filter(|_| !empty) {
-            Some(error) => Err(error),
-            None => Ok(fingerprint(answer.response.headers())),
-        }
+        Ok(fingerprint(answer.response.headers()))
     }
 
     async fn fetch(&self, origin: &Origin, staging: Staging) -> Result<Staging, Error> {
@@ -93,6 +93,24 @@ impl Source for Web {
         }
         staging.receive_archive(&what, Rejoined { beginning: Some(beginning), download }).await
     }
+}
+
+/// What a refusal means. Who leads here and there for ever is not waited for, but the one who could name the right place.
+fn refusal(ask: &Ask, answer: &Answer) -> Option<Error> {
+    if !answer.is_refused_elsewhere(ask) {
+        return answer.refusal(ask);
+    }
+    let advice = if answer.withheld {
+        "which is not shown credentials for another host: name that URL, or make it public"
+    } else {
+        "and credentials would not be shown there: name that URL with credentials for it, or make it public"
+    };
+    Some(Error::AccessDenied {
+        what: ask.what(),
+        whom: "whoever shows no credential",
+        status: format!("{} from {}", answer.response.status(), shown(answer.response.url())),
+        advice: format!("it leads there, {advice}"),
+    })
 }
 
 /// The request for the archive.
