@@ -7,3 +7,4 @@ mod defects;
 mod header;
 mod sources;
 mod store;
+mod web;
