@@ -5,6 +5,7 @@
 mod adapter;
 mod defects;
 mod header;
+mod net;
 mod sources;
 mod store;
 mod web;
