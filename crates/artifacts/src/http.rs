@@ -2,38 +2,46 @@
 //! on where a connection ended.
 
 pub(crate) mod download;
+pub(crate) mod meaning;
+pub(crate) mod patience;
+pub(crate) mod range;
 pub(crate) mod reach;
+mod redirect;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use bytes::Bytes;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url};
+use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use meaning::timed_out;
+pub(crate) use meaning::{failed, refusal};
+use patience::{Meter, Patience, seconds};
 use reach::{Reach, Resolver};
 
 /// Redirects followed. Hubs need one, sign-in detours two.
 const REDIRECTS: usize = 5;
-/// A connection, or a proof that there is nobody.
-const CONNECT: Duration = Duration::from_secs(10);
-/// From a request to the head of its answer. Object stores take up to some seconds for a first byte.
-const HEAD: Duration = Duration::from_secs(30);
-/// The longest wait that a source may ask for and get.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Attempts in a row that bring nothing.
+const FRUITLESS: u32 = 5;
 
 /// A client that goes by what may be reached. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     reach: Arc<Reach>,
+    patience: Arc<Patience>,
     /// For hosts that a person has configured.
     trusting: Client,
     /// For every other.
     wary: Client,
 }
 
-/// One request without a body.
-#[derive(Clone, Debug)]
+/// One request without a body. Shown without what may be secret.
+#[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -81,6 +89,12 @@ impl Ask {
     }
 }
 
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.what())
+    }
+}
+
 /// A reference without userinfo, query and fragment (I8).
 pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -93,11 +107,39 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 /// An answer, from wherever it came in the end.
-#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Response,
     /// The answers of those that passed us on, first to last, without bodies.
     pub(crate) passed: Vec<(StatusCode, HeaderMap)>,
+    /// Whether there are credentials that whoever answers was not shown, being another than the first.
+    pub(crate) withheld: bool,
+}
+
+/// Without headers and query: both may let somebody in.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.response.status(), shown(self.response.url()))
+    }
+}
+
+impl Answer {
+    /// What its status means, where it is no success.
+    pub(crate) fn refusal(&self, ask: &Ask) -> Option<Error> {
+        let status = self.response.status();
+        // Who passed us on has let us in, and the next host was shown no credentials: it is the link that is refused, as one
+        // is that has run out, and whoever gave it out gives out others.
+        if self.is_refused_elsewhere(ask) {
+            let status = format!("{status}, from the host that it leads to");
+            return Some(Error::Unavailable { what: ask.what(), status, retry_after: None });
+        }
+        refusal(ask, status, self.response.headers())
+    }
+
+    /// Whether another host than the one that was asked does not let us in.
+    pub(crate) fn is_refused_elsewhere(&self, ask: &Ask) -> bool {
+        let elsewhere = self.response.url().origin() != ask.url.origin();
+        matches!(self.response.status().as_u16(), 401 | 403) && elsewhere
+    }
 }
 
 impl Http {
@@ -106,20 +148,38 @@ impl Http {
     /// # Errors
     /// [`Error::Source`] where the system has no certificates.
     pub(crate) fn new(reach: Reach) -> Result<Self, Error> {
+        Self::with(reach, Patience::default())
+    }
+
+    /// The same with its own patience.
+    ///
+    /// # Errors
+    /// As [`Http::new`].
+    pub(crate) fn with(reach: Reach, patience: Patience) -> Result<Self, Error> {
         let reach = Arc::new(reach);
+        // Digests and sizes are of the bytes as they are kept, so nothing is to be packed for the way or unpacked after it.
+        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
         let client = |trusting| {
             let resolver = Resolver { reach: reach.clone(), trusting };
             Client::builder()
                 .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
+                .default_headers(plain.clone())
+                // Other crates of a build may switch these on.
+                .no_gzip()
+                .no_brotli()
+                .no_deflate()
+                .no_zstd()
                 .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT)
+                .retry(reqwest::retry::never())
+                .connect_timeout(patience.connect)
+                // A proxy would resolve names by itself, out of our sight.
                 .no_proxy()
                 .tcp_nodelay(true)
                 .dns_resolver(Arc::new(resolver))
                 .build()
                 .map_err(|error| failed("the system's certificates", error))
         };
-        Ok(Self { trusting: client(true)?, wary: client(false)?, reach })
+        Ok(Self { trusting: client(true)?, wary: client(false)?, reach, patience: Arc::new(patience) })
     }
 
     /// Sends `ask` and follows redirects, showing its credentials to the first host alone. Statuses are not judged.
@@ -128,40 +188,36 @@ impl Http {
     /// [`Error::AddressRefused`], [`Error::RedirectRefused`], [`Error::Source`] where there is no answer.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Answer, Error> {
         let (mut url, mut passed) = (ask.url.clone(), Vec::new());
+        // Once elsewhere, always elsewhere: else whoever we were led to could lead us back with credentials, to what it likes.
+        let mut at_home = true;
         loop {
-            let trusted = self.reach.is_trusted(&url);
-            self.reach.admit(&url)?;
-            let client = if trusted { &self.trusting } else { &self.wary };
-            let mut headers = ask.open.clone();
-            if url.origin() == ask.url.origin() {
-                headers.extend(ask.private.clone());
-            }
-            let request = client.request(ask.method.clone(), url.clone()).headers(headers).send();
-            let response = match tokio::time::timeout(HEAD, request).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => return Err(failed(ask.what(), error)),
-                Err(_) => {
-                    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
-                    return Err(Error::Source { what: ask.what(), source });
-                }
+            at_home &= url.origin() == ask.url.origin();
+            let response = self.send_to(&url, ask, at_home).await?;
+            let (status, headers) = (response.status(), response.headers());
+            let refused = |problem| Error::RedirectRefused { what: ask.what(), problem };
+            let Some(next) = redirect::target(&url, status, headers) else {
+                return Ok(Answer { response, passed, withheld: !at_home && ask.is_private() });
             };
-            let status = response.status();
-            let target = response.headers().get(LOCATION).filter(|_| status.is_redirection());
-            let Some(target) = target else { return Ok(Answer { response, passed }) };
-            let refused = |problem: String| Error::RedirectRefused { what: ask.what(), problem };
             if passed.len() == REDIRECTS {
                 return Err(refused(format!("more than {REDIRECTS} times")));
             }
-            let next = target.to_str().ok().and_then(|target| url.join(target).ok());
-            let next = next.ok_or_else(|| refused("to something that is no URL".into()))?;
-            if !matches!(next.scheme(), "http" | "https") || !next.username().is_empty() || next.password().is_some() {
-                return Err(refused(format!("to {}, which is not followed", shown(&next))));
-            }
-            if url.scheme() == "https" && next.scheme() == "http" {
-                return Err(refused(format!("from https to {}, where anybody could read and change it", shown(&next))));
-            }
-            passed.push((status, response.headers().clone()));
-            url = next;
+            url = next.map_err(refused)?;
+            passed.push((status, headers.clone()));
+        }
+    }
+
+    async fn send_to(&self, url: &Url, ask: &Ask, with_credentials: bool) -> Result<Response, Error> {
+        self.reach.admit(url)?;
+        let client = if self.reach.is_trusted(url) { &self.trusting } else { &self.wary };
+        let mut headers = ask.open.clone();
+        if with_credentials {
+            headers.extend(ask.private.clone());
+        }
+        let request = client.request(ask.method.clone(), url.clone()).headers(headers).send();
+        match timeout(self.patience.answer, request).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failed(ask.what(), error)),
+            Err(_) => Err(timed_out(ask, format!("no answer within {}", seconds(self.patience.answer)))),
         }
     }
 
@@ -177,97 +233,72 @@ impl Http {
         }
     }
 
+    /// An answer that is waited for where there is none, or none yet. `judge` tells what an answer means, where it is not the
+    /// one that is waited for.
+    ///
+    /// # Errors
+    /// As [`Http::send`], or what `judge` has told.
+    pub(crate) async fn patient(&self, ask: &Ask, judge: impl Fn(&Answer) -> Option<Error>) -> Result<Answer, Error> {
+        let mut failures = 0;
+        loop {
+            let error = match self.send(ask).await {
+                Ok(answer) => match judge(&answer) {
+                    None => return Ok(answer),
+                    Some(error) => error,
+                },
+                Err(error) => error,
+            };
+            failures += 1;
+            let again = may_pass(&error) && failures < FRUITLESS;
+            match self.patience.pause_after(failures, &error).filter(|_| again) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            }
+        }
+    }
+
     /// The whole of a small answer.
     ///
     /// # Errors
-    /// As [`Http::succeed`]; [`Error::Corrupted`] where it is larger than `most` bytes.
+    /// As [`Http::succeed`] and [`Http::body`].
     pub(crate) async fn text(&self, ask: &Ask, most: usize) -> Result<(Vec<u8>, HeaderMap), Error> {
         let answer = self.succeed(ask).await?;
         let headers = answer.response.headers().clone();
-        Ok((body(ask, answer, most).await?, headers))
+        Ok((self.body(ask, answer, most).await?, headers))
     }
-}
 
-impl Answer {
-    /// What it means, where it is no success.
-    pub(crate) fn refusal(&self, ask: &Ask) -> Option<Error> {
-        let status = self.response.status();
-        // Who passed us on has let us in, and the next host was shown no credentials: it is the link that is refused, as one
-        // is that has run out, and whoever gave it out gives out others.
-        if matches!(status.as_u16(), 401 | 403) && self.response.url().origin() != ask.url.origin() {
-            let status = format!("{status}, from the host that it leads to");
-            return Some(Error::Unavailable { what: ask.what(), status, retry_after: None });
-        }
-        refusal(ask, status, self.response.headers())
-    }
-}
-
-/// The whole of a small answer.
-///
-/// # Errors
-/// [`Error::Source`]; [`Error::Corrupted`] where it is larger than `most` bytes.
-pub(crate) async fn body(ask: &Ask, mut answer: Answer, most: usize) -> Result<Vec<u8>, Error> {
-    let mut text = Vec::new();
-    loop {
-        let chunk = tokio::time::timeout(download::IDLE, answer.response.chunk()).await;
-        match chunk.map_err(|_| stalled(ask))?.map_err(|error| failed(ask.what(), error))? {
-            None => return Ok(text),
-            Some(chunk) if text.len() + chunk.len() > most => {
+    /// The whole of what an answer says.
+    ///
+    /// # Errors
+    /// [`Error::Source`]; [`Error::Corrupted`] where it is larger than `most` bytes.
+    pub(crate) async fn body(&self, ask: &Ask, mut answer: Answer, most: usize) -> Result<Vec<u8>, Error> {
+        let (mut text, mut meter) = (Vec::new(), Meter::default());
+        while let Some(chunk) = self.chunk(ask, &mut answer.response, &mut meter).await? {
+            if text.len() + chunk.len() > most {
                 let problem = format!("it is longer than {most} bytes");
                 return Err(Error::Corrupted { what: ask.what(), problem });
             }
-            Some(chunk) => text.extend_from_slice(&chunk),
+            text.extend_from_slice(&chunk);
         }
+        Ok(text)
+    }
+
+    /// The next bytes of an answer; none at its end.
+    async fn chunk(&self, ask: &Ask, response: &mut Response, meter: &mut Meter) -> Result<Option<Bytes>, Error> {
+        let began = Instant::now();
+        let chunk = timeout(self.patience.silence, response.chunk()).await;
+        let bytes = chunk.iter().flatten().flatten().map(Bytes::len).sum();
+        // Silence counts too: else a source could bring a byte between two of them for hours.
+        let pace = meter.note(&self.patience, began.elapsed(), bytes);
+        let chunk = chunk
+            .map_err(|_| timed_out(ask, format!("nothing came for {}", seconds(self.patience.silence))))?
+            .map_err(|error| failed(ask.what(), error))?;
+        pace.map_err(|problem| timed_out(ask, problem))?;
+        Ok(chunk)
     }
 }
 
-/// What a status that is no success means.
-pub(crate) fn refusal(ask: &Ask, status: StatusCode, headers: &HeaderMap) -> Option<Error> {
-    if status.is_success() {
-        return None;
-    }
-    let (what, said) = (ask.what(), status.to_string());
-    Some(match status.as_u16() {
-        401 | 403 | 407 if ask.is_private() => Error::AccessDenied {
-            what,
-            whom: "this credential",
-            status: said,
-            advice: "check that it is valid and may read this".into(),
-        },
-        401 | 403 | 407 => Error::AccessDenied {
-            what,
-            whom: "whoever shows no credential",
-            status: said,
-            advice: "give credentials, or make it public".into(),
-        },
-        404 | 410 => Error::NotFound { what },
-        408 | 425 | 429 | 500..=599 => Error::Unavailable { what, status: said, retry_after: retry_after(headers) },
-        412 | 416 => Error::Changed { what },
-        _ => Error::Refused { what, status: said },
-    })
-}
-
-/// Seconds that an answer asks us to wait. Dates are not read: our clock and theirs may differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
-}
-
-/// No answer, or none that could be read. The client's own words name the URL, query and all, so they go without it (I8).
-pub(crate) fn failed(what: impl Into<String>, error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    // A refusal to connect was put into the error by our own resolver.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = cause {
-        if let Some(refused) = inner.downcast_ref::<reach::Refused>() {
-            return refused.clone().into();
-        }
-        cause = inner.source();
-    }
-    Error::Source { what: what.into(), source: std::io::Error::other(error) }
-}
-
-pub(crate) fn stalled(ask: &Ask) -> Error {
-    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing came for 30 s");
-    Error::Source { what: ask.what(), source }
+/// Whether the same request may well be answered in a moment.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Source { .. } | Error::Unavailable { .. })
 }

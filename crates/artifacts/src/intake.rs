@@ -10,7 +10,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::sync::mpsc;
 
 use crate::archive;
-use crate::error::Error;
+use crate::error::{Defect, Error};
 use crate::http::download::Download;
 use crate::source::local::blocking;
 use crate::store::staging::Staging;
@@ -29,6 +29,24 @@ pub(crate) trait Chunks: Send {
 impl Chunks for Download {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.chunk().await
+    }
+}
+
+/// The same, but no more than an adapter may have: what unpacks to nothing could else go on for ever.
+struct Bounded<C> {
+    chunks: C,
+    most: u64,
+    got: u64,
+}
+
+impl<C: Chunks> Chunks for Bounded<C> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let chunk = self.chunks.next().await?;
+        self.got = self.got.saturating_add(chunk.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        if self.got > self.most {
+            return Err(Defect::TooLarge { problem: format!("more than {} bytes came", self.most) }.into());
+        }
+        Ok(chunk)
     }
 }
 
@@ -66,10 +84,11 @@ impl Staging {
 
     async fn receive(
         self,
-        mut chunks: impl Chunks,
+        chunks: impl Chunks,
         work: impl FnOnce(&mut Self, &mut Inlet) -> Result<(), Error> + Send + 'static,
     ) -> Result<Self, Error> {
         let progress = self.progress().clone();
+        let mut chunks = Bounded { chunks, most: self.limits().bytes, got: 0 };
         let (sender, receiver) = mpsc::channel(WAITING);
         let mut staging = self;
         let written = blocking(move || {
@@ -192,4 +211,24 @@ impl Read for Reader<'_> {
 /// Our own error out of a reader's, through whatever has wrapped it; the reader's, where it is none of ours.
 pub(crate) fn unwrap_error(error: io::Error) -> Result<Error, io::Error> {
     error.downcast::<Error>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Endless;
+
+    impl Chunks for Endless {
+        async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+            Ok(Some(Bytes::from_static(b"abc")))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_an_end_is_ended() {
+        let mut bounded = Bounded { chunks: Endless, most: 7, got: 0 };
+        assert!(bounded.next().await.is_ok() && bounded.next().await.is_ok());
+        assert_eq!(bounded.next().await.unwrap_err().reason(), "TooLarge");
+    }
 }

@@ -38,12 +38,14 @@ mod verify;
 
 pub use digest::{FileKind, KeptFile, digest_of};
 pub use error::{Defect, Error};
+pub use http::patience::Patience;
 pub use http::reach::Reach;
 pub use origin::{Credentials, Origin};
 pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::hub::HubOptions;
 pub use source::local::Local;
+pub use source::web::Web;
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;
 pub use store::staging::{Limits, StagedFile, Staging};

@@ -2,6 +2,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod local;
+pub(crate) mod web;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use longshore_types::Scheme;
 
 use crate::error::Error;
 use crate::http::Http;
+use crate::http::patience::Patience;
 use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
 use hub::{Hub, HubOptions};
+use web::Web;
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
 #[async_trait]
@@ -44,6 +47,8 @@ pub struct Setup {
     pub reach: Reach,
     /// Where `huggingface://` references lead.
     pub hub: HubOptions,
+    /// How long sources over HTTP are waited for.
+    pub patience: Patience,
 }
 
 impl Setup {
@@ -53,8 +58,8 @@ impl Setup {
     /// [`Error::Source`] where a client cannot be made.
     pub fn sources(mut self) -> Result<Vec<Arc<dyn Source>>, Error> {
         self.reach.trust(self.hub.endpoint());
-        let http = Http::new(self.reach)?;
-        Ok(vec![Arc::new(Hub::new(http, self.hub))])
+        let http = Http::with(self.reach, self.patience)?;
+        Ok(vec![Arc::new(Web::new(http.clone())), Arc::new(Hub::new(http, self.hub))])
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`hub`] answers as Hugging Face's hub does, with faults to order.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
 //! - [`tiny`] is the base model that they are made for.
+//! - [`web`] is a file server over HTTP that misbehaves as it is told.
 //!
 //! This crate deliberately decides nothing and is never part of a deployment; only `longshore up --simulate` and tests
 //! use it.
@@ -30,5 +31,6 @@ pub mod hub;
 pub mod real;
 mod sim;
 pub mod tiny;
+pub mod web;
 
 pub use sim::{Answer, Control, FaultRequest, Faults, LogEntry, SimConfig, SimEngine, Timing, Version, What, digest};

@@ -40,6 +40,26 @@ impl Reach {
         }
     }
 
+    /// Of the addresses that a name stands for, those that may be reached.
+    fn admissible(
+        &self,
+        host: &str,
+        found: impl IntoIterator<Item = SocketAddr>,
+        trusted: bool,
+    ) -> Result<Vec<SocketAddr>, Refused> {
+        let (mut good, mut refused) = (Vec::new(), None);
+        for address in found {
+            match self.judge(host, address.ip(), trusted) {
+                Ok(()) => good.push(address),
+                Err(why) => refused = Some(why),
+            }
+        }
+        match refused {
+            Some(refused) if good.is_empty() => Err(refused),
+            _ => Ok(good),
+        }
+    }
+
     fn judge(&self, host: &str, address: IpAddr, trusted: bool) -> Result<(), Refused> {
         let (kind, advice) = match kind_of(address) {
             Kind::Public => return Ok(()),
@@ -51,8 +71,9 @@ impl Reach {
     }
 }
 
+/// Names differ by neither case nor a dot at the end; the parser has seen to the former.
 fn authority(url: &Url) -> Option<String> {
-    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+    Some(format!("{}:{}", url.host_str()?.trim_end_matches('.'), url.port_or_known_default()?))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +87,15 @@ enum Kind {
 fn kind_of(address: IpAddr) -> Kind {
     match address {
         IpAddr::V4(v4) => kind_of_v4(v4),
-        IpAddr::V6(v6) => match embedded(v6) {
-            Some(v4) => kind_of_v4(v4),
-            None => kind_of_v6(v6),
-        },
+        IpAddr::V6(v6) => kind_of_v6(v6),
     }
 }
 
 fn kind_of_v4(address: Ipv4Addr) -> Kind {
     match address.octets() {
         [169, 254, ..] => Kind::Never("a link-local address"),
-        // Alibaba's metadata service; the rest of the block is for carriers' own use.
-        [100, 100, 100, 200] => Kind::Never("a cloud's metadata service"),
+        // Alibaba's, Oracle's and Azure's; the last hands out a machine's own keys and looks like a public address.
+        [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => Kind::Never("a cloud's metadata service"),
         [0, ..] => Kind::Never("an address of no host"),
         [224..=239, ..] => Kind::Never("a multicast address"),
         [240..=255, ..] => Kind::Never("a reserved address"),
@@ -90,33 +108,35 @@ fn kind_of_v4(address: Ipv4Addr) -> Kind {
 }
 
 fn kind_of_v6(address: Ipv6Addr) -> Kind {
-    let segments = address.segments();
-    match segments {
+    match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Kind::Never("an address of no host"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Private("a loopback address"),
-        // Amazon's metadata service.
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Kind::Never("a cloud's metadata service"),
+        // Addresses that stand for an IPv4 one: compatible, mapped, translated, by NAT64 and by 6to4.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => kind_of_v4(embedded(high, low)),
+        // NAT64 of a site's own: what it leads to counts, and it is the site's.
+        [0x64, 0xff9b, 1, .., high, low] => match kind_of_v4(embedded(high, low)) {
+            never @ Kind::Never(_) => never,
+            _ => Kind::Private("a special-purpose address"),
+        },
+        // Amazon's services for its own machines, Google's metadata service, Scaleway's.
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => {
+            Kind::Never("a cloud's metadata service")
+        }
         [first, ..] if first & 0xffc0 == 0xfe80 => Kind::Never("a link-local address"),
         [first, ..] if first & 0xff00 == 0xff00 => Kind::Never("a multicast address"),
         [first, ..] if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0 => Kind::Private("a private address"),
+        // Protocols' own, Teredo's tunnels among them, and segment routing.
+        [0x2001, 0..=0x1ff, ..] | [0x5f00, ..] => Kind::Private("a special-purpose address"),
         _ => Kind::Public,
     }
 }
 
-/// The IPv4 address that stands in an IPv6 one: mapped, compatible, NAT64 and 6to4.
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d] = match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => octets(high, low),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => octets(high, low),
-        [0x2002, high, low, ..] => octets(high, low),
-        _ => return None,
-    };
-    Some(Ipv4Addr::new(a, b, c, d))
-}
-
-fn octets(high: u16, low: u16) -> [u8; 4] {
+fn embedded(high: u16, low: u16) -> Ipv4Addr {
     let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-    [a, b, c, d]
+    Ipv4Addr::new(a, b, c, d)
 }
 
 /// Resolves names, and gives no address out that may not be reached: what was looked at is what is connected to.
@@ -132,17 +152,7 @@ impl Resolve for Resolver {
             let host = name.as_str().to_owned();
             // The port is the connector's business.
             let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let (mut good, mut refused): (Vec<SocketAddr>, _) = (Vec::new(), None);
-            for address in found {
-                match reach.judge(&host, address.ip(), trusting) {
-                    Ok(()) => good.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match refused {
-                Some(refused) if good.is_empty() => Err(refused.into()),
-                _ => Ok(Box::new(good.into_iter()) as Addrs),
-            }
+            Ok(Box::new(reach.admissible(&host, found, trusting)?.into_iter()) as Addrs)
         })
     }
 }
@@ -180,13 +190,23 @@ mod tests {
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://[2002:a9fe:a9fe::]/",
             "http://[fe80::1]/",
+            "http://[::ffff:0:169.254.169.254]/",
+            "http://[::169.254.169.254]/",
+            "http://[64:ff9b:1::a9fe:a9fe]/",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd20:ce::254]/",
+            "http://[fd00:42::42]/",
+            "http://168.63.129.16/",
+            "http://192.0.0.192/",
             "http://100.100.100.200/",
             "http://0.0.0.0/",
             "http://0/",
             "http://2852039166/",
             "http://0xa9.0xfe.0xa9.0xfe/",
             "http://[::]/",
+            "http://[::2]/",
+            "http://169.254.169.254./",
             "http://224.0.0.1/",
             "http://255.255.255.255/",
         ] {
@@ -199,15 +219,69 @@ mod tests {
         let (wary, open) = (Reach::default(), Reach { private: true, ..Reach::default() });
         let mut trusting = Reach::default();
         trusting.trust(&"http://10.1.2.3:9000".parse().unwrap());
-        for private in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "[::1]", "[fc00::1]"] {
+        for private in [
+            "127.0.0.1",
+            "2130706433",
+            "0x7f.1",
+            "127.1",
+            "017700000001",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "[::1]",
+            "[fc00::1]",
+            "[fec0::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:0:10.0.0.1]",
+            "[64:ff9b::127.0.0.1]",
+            "[64:ff9b:1::8.8.8.8]",
+            "[2002:a00:1::]",
+            "[2001::1]",
+        ] {
             let url = format!("http://{private}/x");
             assert!(!admitted(&wary, &url) && admitted(&open, &url), "{url}");
             assert!(!admitted(&trusting, &url), "{url}: another port is another server");
         }
         assert!(admitted(&trusting, "http://10.1.2.3:9000/bucket"));
-        for public in ["http://192.0.2.1/", "http://8.8.8.8/", "http://[2606:4700::1]/", "http://example.com/"] {
+        for public in ["http://192.0.2.1/", "http://8.8.8.8/", "http://[2606:4700::1]/", "http://[64:ff9b::8.8.8.8]/"] {
             assert!(admitted(&wary, public), "{public}");
         }
+    }
+
+    #[test]
+    fn of_several_addresses_those_are_left_that_may_be_reached() {
+        let found = ["10.0.0.1:0", "8.8.8.8:0", "169.254.169.254:0", "[::1]:0", "[2606:4700::1]:0"];
+        let found = found.map(|address| address.parse().unwrap());
+        let left = |reach: &Reach, trusted| -> Vec<String> {
+            let left = reach.admissible("host", found, trusted).unwrap();
+            left.iter().map(|address| address.ip().to_string()).collect()
+        };
+        let (wary, open) = (Reach::default(), Reach { private: true, ..Reach::default() });
+        assert_eq!(left(&wary, false), ["8.8.8.8", "2606:4700::1"]);
+        assert_eq!(left(&open, false), ["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1"]);
+        assert_eq!(left(&wary, true), left(&open, false));
+        let refused = wary.admissible("metadata.internal", [found[2]], true).unwrap_err();
+        assert_eq!(
+            Error::from(refused).to_string(),
+            "metadata.internal is at 169.254.169.254, which is a link-local address: it is never reached"
+        );
+        assert!(wary.admissible("host", [], false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_trusted_host_is_trusted_by_name_and_port() {
+        let mut reach = Reach::default();
+        reach.trust(&"https://Hub.Internal/path".parse().unwrap());
+        let trusted = |url: &str| reach.is_trusted(&url.parse().unwrap());
+        assert!(
+            trusted("https://hub.internal/")
+                && trusted("https://hub.internal:443/x")
+                && trusted("https://hub.internal./")
+        );
+        assert!(!trusted("http://hub.internal/") && !trusted("https://hub.internal:444/"));
+        assert!(!trusted("https://x.hub.internal/") && !trusted("https://hub.internal.evil.example/"));
     }
 
     #[tokio::test]

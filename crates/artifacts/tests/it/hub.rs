@@ -29,7 +29,7 @@ fn setup(hub: &FakeHub) -> Setup {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The hub's own address is trusted because it is configured; the CDN's is not.
     let reach = Reach { private: true, ..Reach::default() };
-    Setup { reach, hub: HubOptions::at(&hub.url()).unwrap() }
+    Setup { reach, hub: HubOptions::at(&hub.url()).unwrap(), ..Setup::default() }
 }
 
 fn source(setup: Setup) -> Arc<dyn Source> {

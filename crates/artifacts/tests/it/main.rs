@@ -6,5 +6,7 @@ mod adapter;
 mod defects;
 mod header;
 mod hub;
+mod net;
 mod sources;
 mod store;
+mod web;

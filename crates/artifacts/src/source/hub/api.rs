@@ -10,8 +10,7 @@ use super::listing::{self, Entry, Kept, Listing, MAX_ENTRIES};
 use super::reference::{Reference, is_commit};
 use super::refusal::{self, Asked, refusal};
 use crate::error::Error;
-use crate::http::download::{FRUITLESS, wait};
-use crate::http::{self, Answer, Ask, Http, shown};
+use crate::http::{Answer, Ask, Http, shown};
 
 /// The longest answer that is read. A page of 1,000 entries is some 300 KB, and a mirror may know no pages; a model's
 /// description names every file.
@@ -67,13 +66,14 @@ impl Api<'_> {
     pub(super) async fn admit(&self, commit: &str, file: &Kept) -> Result<(), Error> {
         let ask = Ask { method: Method::HEAD, ..self.file(commit, file)? };
         let path = self.reference.path_of(&file.name);
-        self.patient(&ask, |answer| {
-            // Who passes us on has let us in. Links that it signs are for GET, so what is said there to HEAD means nothing.
-            let elsewhere = answer.response.url().origin() != ask.url.origin();
-            if elsewhere { None } else { self.refusal(&ask, Some(&path), answer) }
-        })
-        .await
-        .map(drop)
+        self.http
+            .patient(&ask, |answer| {
+                // Who passes us on has let us in. Links that it signs are for GET, so what is said there to HEAD means nothing.
+                let elsewhere = answer.response.url().origin() != ask.url.origin();
+                if elsewhere { None } else { self.refusal(&ask, Some(&path), answer) }
+            })
+            .await
+            .map(drop)
     }
 
     /// The request for a file.
@@ -166,29 +166,10 @@ impl Api<'_> {
         Ok(ask)
     }
 
-    /// An answer that has been waited for where the hub was busy.
-    async fn patient(&self, ask: &Ask, judge: impl Fn(&Answer) -> Option<Error>) -> Result<Answer, Error> {
-        let mut attempt = 0;
-        loop {
-            let answer = self.http.send(ask).await;
-            let error = match answer {
-                Ok(answer) => match judge(&answer) {
-                    None => return Ok(answer),
-                    Some(error) => error,
-                },
-                Err(error) => error,
-            };
-            let pause = wait(attempt, &error).filter(|_| error.is_transient() && attempt + 1 < FRUITLESS);
-            let Some(pause) = pause else { return Err(error) };
-            tokio::time::sleep(pause).await;
-            attempt += 1;
-        }
-    }
-
     async fn text(&self, ask: &Ask, path: Option<&str>) -> Result<(Vec<u8>, HeaderMap), Error> {
-        let answer = self.patient(ask, |answer| self.refusal(ask, path, answer)).await?;
+        let answer = self.http.patient(ask, |answer| self.refusal(ask, path, answer)).await?;
         let headers = answer.response.headers().clone();
-        Ok((http::body(ask, answer, LONGEST).await?, headers))
+        Ok((self.http.body(ask, answer, LONGEST).await?, headers))
     }
 
     fn refusal(&self, ask: &Ask, path: Option<&str>, answer: &Answer) -> Option<Error> {
