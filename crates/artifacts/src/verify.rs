@@ -74,6 +74,11 @@ impl Verifier {
         Self { base, ..Self::default() }
     }
 
+    /// A verifier for the same base model that has seen no file.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.base.clone())
+    }
+
     /// Tells of a file that is not kept: a pickle in the place of weights is worth another message than nothing at all.
     pub fn passed_over(&mut self, name: &str) {
         if FileKind::is_pickle(name) {

@@ -92,6 +92,17 @@ impl Staging {
         self.verifier.hint(hint);
     }
 
+    /// Forgets and removes every file, where they turn out not to be the adapter's. Blocks.
+    pub(crate) fn start_over(&mut self) -> Result<(), Error> {
+        let failed = |source| Error::store("empty", &self.dir, source);
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+        }
+        self.verifier = self.verifier.anew();
+        (self.files, self.bytes) = (0, 0);
+        Ok(())
+    }
+
     /// Begins a kept file.
     ///
     /// # Errors

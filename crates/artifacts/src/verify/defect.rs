@@ -165,6 +165,105 @@ pub enum Defect {
         /// More of what, and how much is allowed.
         problem: String,
     },
+    /// It should be an archive, and is something else.
+    #[error("this is {found}, not an archive: name a .tar.gz, .tgz, .tar, .tar.zst or .zip file of an adapter's files")]
+    NotAnArchive {
+        /// What it is.
+        found: String,
+    },
+    /// It should be an archive, and is what servers answer people and programs with.
+    #[error(
+        "this is {found}, not an archive: open the reference by hand to see what it says, and name the file itself"
+    )]
+    ErrorPage {
+        /// `an HTML page`, ...
+        found: &'static str,
+    },
+    /// An archive in an archive.
+    #[error("{outer} holds another archive, {inner}: pack the adapter's files themselves")]
+    ArchiveNested {
+        /// The archive, or its compression.
+        outer: &'static str,
+        /// The name or kind of what is in it.
+        inner: String,
+    },
+    /// An archive that could be unpacked, but not here.
+    #[error("the archive uses {feature}, which is not supported: {advice}")]
+    ArchiveUnsupported {
+        /// What it uses.
+        feature: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An archive that needs a password.
+    #[error("{member} in the archive is encrypted: pack it without a password, and let the source ask for credentials")]
+    ArchiveEncrypted {
+        /// What needs one.
+        member: String,
+    },
+    /// An archive that ends too early.
+    #[error("the archive is incomplete: it ends {place}; upload it again")]
+    ArchiveTruncated {
+        /// Where, as the end of a sentence.
+        place: String,
+    },
+    /// An archive that is not as it was packed.
+    #[error("the archive is damaged: {problem}; upload it again")]
+    ArchiveDamaged {
+        /// What shows it.
+        problem: String,
+    },
+    /// An archive that is not as its format has it, or that two programs might read differently.
+    #[error("the archive is not valid: {problem}; pack it again")]
+    ArchiveInvalid {
+        /// What is wrong.
+        problem: String,
+    },
+    /// An archive that becomes far larger than any adapter's.
+    #[error(
+        "{made} bytes have come out of {taken} bytes of the archive, as no adapter's do: it is not unpacked further"
+    )]
+    ArchiveBomb {
+        /// What came out, in bytes.
+        made: u64,
+        /// What it came out of, in bytes.
+        taken: u64,
+    },
+    /// More than one directory of an archive looks like the adapter's.
+    #[error("the archive has an adapter's files in both {first} and {second}: pack those of one directory alone")]
+    ArchiveAmbiguous {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two members of an archive are one to some file systems.
+    #[error("the archive has {name} twice, or in another case of letters: pack it again, with one of them")]
+    MemberRepeated {
+        /// The second.
+        name: String,
+    },
+    /// A member's name leads out of the archive.
+    #[error(
+        "{name} in the archive is {problem}: pack files under relative names, as `tar -C DIRECTORY -czf FILE .` does"
+    )]
+    PathEscapes {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A member of an archive stands for another file.
+    #[error(
+        "{name} in the archive is {kind}, which is not followed: pack what it leads to, as `tar --dereference \
+             --hard-dereference` and `zip` do"
+    )]
+    LinkRefused {
+        /// The name.
+        name: String,
+        /// `a symbolic link` or `a hard link`.
+        kind: &'static str,
+    },
     /// The base model's `config.json` cannot be used.
     #[error("the base model's config.json: {problem}")]
     BaseInvalid {
@@ -197,6 +296,19 @@ impl Defect {
             Self::FileName { .. } => "FileName",
             Self::SpecialFile { .. } => "SpecialFile",
             Self::TooLarge { .. } => "TooLarge",
+            Self::NotAnArchive { .. } => "NotAnArchive",
+            Self::ErrorPage { .. } => "ErrorPage",
+            Self::ArchiveNested { .. } => "ArchiveNested",
+            Self::ArchiveUnsupported { .. } => "ArchiveUnsupported",
+            Self::ArchiveEncrypted { .. } => "ArchiveEncrypted",
+            Self::ArchiveTruncated { .. } => "ArchiveTruncated",
+            Self::ArchiveDamaged { .. } => "ArchiveDamaged",
+            Self::ArchiveInvalid { .. } => "ArchiveInvalid",
+            Self::ArchiveBomb { .. } => "ArchiveBomb",
+            Self::ArchiveAmbiguous { .. } => "ArchiveAmbiguous",
+            Self::MemberRepeated { .. } => "MemberRepeated",
+            Self::PathEscapes { .. } => "PathEscapes",
+            Self::LinkRefused { .. } => "LinkRefused",
             Self::BaseInvalid { .. } => "BaseInvalid",
         }
     }
