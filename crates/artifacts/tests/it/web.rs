@@ -147,7 +147,6 @@ impl World for Server {
 }
 
 #[tokio::test]
-#[ignore = "archives are not unpacked yet"]
 async fn archives_on_a_server_behave() {
     behaves(&Server { server: WebServer::start().await.unwrap(), files: tempfile::tempdir().unwrap() }).await;
 }
@@ -319,7 +318,6 @@ async fn private_addresses_are_reached_where_somebody_says_so() {
 }
 
 #[tokio::test]
-#[ignore = "archives are not unpacked yet"]
 async fn an_adapter_comes_whole_or_not_at_all() {
     let bench = Bench::new().await;
     let (one, two) = (Adapter::tiny(1), Adapter::tiny(2));
@@ -359,7 +357,6 @@ async fn an_adapter_comes_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-#[ignore = "archives are not unpacked yet"]
 async fn an_archive_is_one_by_its_bytes_whatever_the_server_calls_it() {
     let bench = Bench::new().await;
     let page = Page::new(packed(&Adapter::tiny(1)));
@@ -376,7 +373,6 @@ async fn an_archive_is_one_by_its_bytes_whatever_the_server_calls_it() {
 }
 
 #[tokio::test]
-#[ignore = "archives are not unpacked yet"]
 async fn progress_shows_what_has_come_of_what() {
     let bench = Bench::new().await;
     let archive = packed(&Adapter::tiny(1));
