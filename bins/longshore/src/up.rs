@@ -6,7 +6,7 @@ mod local_router;
 mod samples;
 mod screen;
 mod simulate;
-mod store;
+pub mod store;
 mod view;
 
 use std::convert::Infallible;
