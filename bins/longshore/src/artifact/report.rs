@@ -190,12 +190,11 @@ impl Outcome {
 
 /// What the adapter says that it was trained on, and what is known about that.
 fn base_model(verified: &Verified, base: Option<&Path>) -> String {
-    let hint = verified.base_model_hint.as_deref().map(|hint| cut(hint, LONGEST));
-    match (hint, base) {
-        (Some(hint), None) => format!("{hint}, says its configuration; --base holds it against a model's config.json"),
-        (None, None) => "its configuration names none".to_owned(),
-        (Some(hint), Some(base)) => format!("{hint}, says its configuration; it fits {}", base.display()),
-        (None, Some(base)) => format!("its configuration names none; it fits {}", base.display()),
+    let hint = verified.base_model_hint.as_deref();
+    let hint = hint.map_or_else(|| "not named".to_owned(), |hint| cut(hint, LONGEST));
+    match base {
+        Some(base) => format!("{hint}; its layers fit --base {}", base.display()),
+        None => hint,
     }
 }
 

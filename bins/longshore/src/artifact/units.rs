@@ -23,7 +23,7 @@ pub fn bytes(bytes: u64) -> String {
 /// A time that nobody needs to the second once it is long.
 pub fn time(time: Duration) -> String {
     match time.as_secs() {
-        0 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
         s @ 1..60 => format!("{s} s"),
         s @ 60..3600 => format!("{} min {} s", s / 60, s % 60),
         s => format!("{} h {} min", s / 3600, s % 3600 / 60),
@@ -49,7 +49,7 @@ mod tests {
             assert_eq!(bytes(n), text);
         }
         for (ms, text) in
-            [(40, "0.0 s"), (940, "0.9 s"), (4200, "4 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
+            [(0, "0 ms"), (940, "940 ms"), (4200, "4 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
         {
             assert_eq!(time(Duration::from_millis(ms)), text);
         }

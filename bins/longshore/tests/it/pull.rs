@@ -88,7 +88,7 @@ fn what_cannot_be_carried_out_makes_no_store() {
     make_adapter(dir.path(), "sql", 1);
     std::fs::write(dir.path().join("file"), "").unwrap();
     for (args, words) in [
-        (&["pull", "my sql"][..], "make a link to it"),
+        (&["pull", "my sql"][..], "make a link to it that has none"),
         (&["pull", "sql", "--store", "file"], "--store"),
         (&["pull", "sql", "--store", "file/store"], "--store"),
         (&["pull", "sql", "--store", "/proc/store"], "--store"),
@@ -188,7 +188,7 @@ fn i8_credentials_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     make_adapter(dir.path(), "sql", 1);
     std::fs::write(dir.path().join("secret"), "huggingface_token: marked-secret-7f3a\n").unwrap();
-    for (place, code) in [("sql", 0), ("s3://marked-secret-7f3a@127.0.0.1/x?token=marked-secret-7f3a", 1)] {
+    for (place, code) in [("sql", 0), ("http://me:marked-secret-7f3a@127.0.0.1:9/x.tgz?token=marked-secret-7f3a", 1)] {
         let ran = Ran::with(dir.path(), |command| {
             command.args([
                 "pull",

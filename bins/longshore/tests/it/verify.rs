@@ -42,7 +42,8 @@ fn a_sound_adapter_is_described_and_nothing_is_kept() {
     let ran = Ran::of(dir.path(), &["verify", "my adapter", "--base", "base", "--max-rank", "8"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
     println!("{}", ran.stdout);
-    for text in ["my adapter is a LoRA adapter that engines can load", "rank        8", "q_proj", "fits base", WEIGHTS]
+    for text in
+        ["my adapter is a LoRA adapter that engines can load", "rank        8", "q_proj", "fit --base base", WEIGHTS]
     {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
     }
