@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use longshore_artifacts::{Artifacts, BaseShapes, Error, Expect, Order, Origin, Progress, Store};
-use longshore_types::ArtifactUrl;
+use longshore_types::{ArtifactUrl, Invalid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::FetchArgs;
@@ -62,10 +62,14 @@ impl Place {
     /// What was typed. Without `://` it is a path, seen from the working directory.
     pub fn parse(text: &str) -> Result<Self> {
         if text.contains("://") && !text.starts_with("file://") {
+            if text.contains(' ') {
+                bail!(
+                    "a URL has no spaces: in https:// and http:// write %20 for each, elsewhere rename what it names"
+                );
+            }
             // Nothing of what was typed is repeated: it may hold a password.
-            let url =
-                ArtifactUrl::new(text).map_err(|invalid| anyhow!("this is no URL of an adapter: {}", invalid.rule))?;
-            return Ok(Self::Remote(url));
+            let no_url = |invalid: Invalid| anyhow!("this is no URL of an adapter: {}", invalid.rule);
+            return Ok(Self::Remote(ArtifactUrl::new(text).map_err(no_url)?));
         }
         let path = text.strip_prefix("file://").unwrap_or(text);
         if path.is_empty() {
@@ -91,9 +95,9 @@ impl Place {
             Self::Remote(url) => Ok(url.clone()),
             Self::Directory(path) => {
                 let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
-                let advice = "rename the directory, or make a link to it";
-                ArtifactUrl::new(text)
-                    .map_err(|invalid| anyhow!("{text:?} cannot be referred to: {}; {advice}", invalid.rule))
+                // `verify` takes any.
+                let advice = "a path to pull from has no spaces or control characters: make a link to it that has none";
+                ArtifactUrl::new(text).map_err(|_| anyhow!("{text:?}: {advice}"))
             }
         }
     }

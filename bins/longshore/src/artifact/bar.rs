@@ -42,10 +42,9 @@ impl<'p> Bar<'p> {
             if !self.on {
                 return std::future::pending().await;
             }
-            let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
             // The last column stays free, since some terminals wrap behind it.
-            let line =
-                meter.line(self.begun.elapsed(), self.progress.bytes(), self.progress.total(), width - width.min(1));
+            let (bytes, total) = (self.progress.bytes(), self.progress.total());
+            let line = meter.line(self.begun.elapsed(), bytes, total, columns() - 1);
             // A terminal that has gone away is no reason to fail.
             let _ = write!(stderr(), "\r\x1b[K{line}").and_then(|()| stderr().flush());
             self.drawn.set(true);
@@ -71,6 +70,12 @@ impl<'p> Bar<'p> {
         let read = if came > 0 && came != bytes { format!(", read as {}", units::bytes(came)) } else { String::new() };
         format!("{}{read} in {} ({}/s)", units::bytes(bytes), units::time(time), units::bytes(rate(came, time)))
     }
+}
+
+/// Columns of the terminal that standard error is; some say that they have none.
+fn columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(stderr()).map_or(0, |size| size.ws_col);
+    if columns == 0 { 80 } else { usize::from(columns) }
 }
 
 /// Bytes per second.
@@ -106,7 +111,7 @@ impl Meter {
         };
         let left = match total - bytes {
             0 => "  checking …".to_owned(),
-            left if rate > 0 => format!("  {} left", units::time(Duration::from_secs(left / rate))),
+            left if rate > 0 => format!("  {} left", units::time(Duration::from_secs(left.div_ceil(rate)))),
             _ => String::new(),
         };
         let percent = u128::from(bytes) * 100 / u128::from(total.max(1));
@@ -144,7 +149,7 @@ mod tests {
         asking the source …
         [------------------------]   0%  0 B of 84.0 MB
         [###---------------------]  14%  12.0 MB of 84.0 MB  6.0 MB/s  12 s left
-        [##########--------------]  42%  36.0 MB of 84.0 MB  9.0 MB/s  5 s left
+        [##########--------------]  42%  36.0 MB of 84.0 MB  9.0 MB/s  6 s left
         [########################] 100%  84.0 MB of 84.0 MB  12.0 MB/s  checking …
         [------------------------]   0%  0 B of 84.0 MB
         1.0 MB  1.0 MB/s

@@ -1,12 +1,13 @@
 //! `longshore pull`: into the store whole, or not at all.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use longshore_testkit::adapters::{AdapterRecipe, CONFIG, Flaw, WEIGHTS, write};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
 use crate::harness::*;
@@ -155,6 +156,39 @@ fn what_is_interrupted_removes_what_it_has_written() {
         let store = dir.path().join("store");
         assert!(entries(&store).is_empty() && staged(&store).is_empty(), "{:?}", staged(&store));
     }
+}
+
+#[test]
+fn a_terminal_is_shown_how_far_it_has_come_and_is_left_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    make_large(&dir.path().join("large"));
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let theirs = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = File::options().read(true).write(true).open(theirs).unwrap();
+    let mut command = longshore();
+    command.current_dir(dir.path()).args(["pull", "large", "--store", "store"]).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::null()).stderr(theirs).spawn().unwrap();
+    // What else holds the terminal's other end would keep it from ending.
+    drop(command);
+    let (mut ours, mut seen, mut stopped) = (File::from(ours), Vec::new(), false);
+    let mut chunk = [0; 4096];
+    // It ends with an error where nobody holds the other end any more.
+    while let Ok(count @ 1..) = ours.read(&mut chunk) {
+        seen.extend_from_slice(&chunk[..count]);
+        let text = String::from_utf8_lossy(&seen);
+        if !stopped && text.contains("% ") && text.contains("B of 1.1 GB") {
+            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+            stopped = true;
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let text = String::from_utf8(seen).unwrap();
+    assert!(
+        text.contains("\r\u{1b}[K[") && text.ends_with("\r\u{1b}[Kstopped: what had been fetched is removed\r\n"),
+        "{text:?}"
+    );
 }
 
 #[test]
