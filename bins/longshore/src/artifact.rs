@@ -7,6 +7,7 @@ mod retry;
 mod units;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,7 +106,8 @@ impl Place {
     /// What else may have been meant, where there is no such directory: `org/name` is how hubs write it.
     pub fn instead(&self, typed: &str) -> Option<String> {
         let Self::Directory(path) = self else { return None };
-        let part = |part: &str| !part.is_empty() && !part.starts_with('.');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain);
         let is_name = typed.split('@').next()?.split('/').map(part).eq([true, true]);
         (is_name && !path.exists()).then(|| format!("if a Hugging Face repository is meant, write hf://{typed}"))
     }
@@ -122,22 +124,18 @@ pub fn base_shapes(path: &Path) -> Result<Arc<BaseShapes>> {
     Ok(Arc::new(BaseShapes::from_config_json(&text).with_context(what)?))
 }
 
-/// All of a file that has at most `largest` bytes.
+/// All of a file, or of a pipe that a shell has made, of at most `largest` bytes.
 fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    file.take(largest + 1).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {largest} bytes")));
     }
     Ok(bytes)
 }
 
-/// Brings `place` into `store`, however often that takes.
+/// Brings `place` into `store`, however often that takes. Breaks where it is told to stop.
 ///
 /// # Errors
 /// What is wrong with the command. What is wrong with the adapter or its source is an outcome.
@@ -146,7 +144,7 @@ pub async fn fetch(
     store: Store,
     base: Option<Arc<BaseShapes>>,
     args: &FetchArgs,
-) -> Result<Result<Outcome, End>> {
+) -> Result<ControlFlow<End, Outcome>> {
     let url = place.url()?;
     let credentials = credentials::of(args.sources.credentials.as_deref(), url.scheme())?;
     let artifacts = Artifacts::from_everywhere(store, args.sources.setup()).context("the sources cannot be used")?;
@@ -170,12 +168,12 @@ pub async fn fetch(
             if !args.quiet {
                 complain(&bar.summary(fetched.verified.bytes));
             }
-            Ok(Outcome::good(place.shown(), fetched.verified).kept_at(fetched.path))
+            ControlFlow::Continue(Outcome::good(place.shown(), fetched.verified).kept_at(fetched.path))
         }
-        Ok(Err(error)) => Ok(Outcome::failed(place.shown(), Failure::from(&error))),
+        Ok(Err(error)) => ControlFlow::Continue(Outcome::failed(place.shown(), Failure::from(&error))),
         Err(end) => {
             complain("stopped: what had been fetched is removed");
-            Err(end)
+            ControlFlow::Break(end)
         }
     })
 }
@@ -214,7 +212,7 @@ mod tests {
         let hint = |typed: &str| Place::parse(typed).unwrap().instead(typed);
         assert!(hint("meta-llama/none").unwrap().ends_with("hf://meta-llama/none"));
         assert!(hint("org/none@v1").unwrap().ends_with("hf://org/none@v1"));
-        for path in ["./org/none", "../none", "/org/none", "none", "src/artifact", "a/b/c"] {
+        for path in ["./org/none", "../none", "/org/none", "none", "src/artifact", "a/b/c", "hf:org/none", "a b/c"] {
             assert_eq!(hint(path), None, "{path}");
         }
     }

@@ -1,5 +1,7 @@
 //! `longshore pull`: an adapter into the store.
 
+use std::ops::ControlFlow;
+
 use anyhow::Result;
 
 use crate::args::PullArgs;
@@ -17,8 +19,8 @@ async fn pull(args: &PullArgs) -> Result<End> {
     place.url()?;
     let store = store::open(args.store.as_deref())?;
     Ok(match artifact::fetch(&place, store, None, &args.fetch).await? {
-        Err(end) => end,
-        Ok(outcome) => {
+        ControlFlow::Break(end) => end,
+        ControlFlow::Continue(outcome) => {
             outcome.hinted(place.instead(&args.from)).tell(Verb::Pulled, None, args.fetch.output, args.fetch.quiet)
         }
     })

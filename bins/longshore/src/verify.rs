@@ -1,5 +1,6 @@
 //! `longshore verify`: whether an adapter is one that engines can load, without keeping it.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ async fn verify(args: &VerifyArgs, scratch: &mut Option<TempDir>) -> Result<End>
             let dir = scratch.insert(dir.context("no temporary directory: name one with room by TMPDIR")?);
             let store = Store::open(dir.path().join("store")).context("the temporary directory cannot be used")?;
             match artifact::fetch(&place, store, base, &args.fetch).await? {
-                Err(end) => return Ok(end),
-                Ok(outcome) => outcome.not_kept(),
+                ControlFlow::Break(end) => return Ok(end),
+                ControlFlow::Continue(outcome) => outcome.not_kept(),
             }
         }
     };

@@ -52,7 +52,7 @@ fn read_dir(dir: &Path) -> Result<Credentials> {
         let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with("..")).map(str::to_owned) else {
             continue;
         };
-        if entry.path().is_dir() {
+        if !entry.path().is_file() {
             continue;
         }
         if entries.len() == MAX_NAMES {
