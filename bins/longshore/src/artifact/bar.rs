@@ -111,7 +111,7 @@ impl Meter {
         };
         let left = match total - bytes {
             0 => "  checking …".to_owned(),
-            left if rate > 0 => format!("  {} left", units::time(Duration::from_secs(left.div_ceil(rate)))),
+            left if rate > 0 => format!("  {} left", units::about(Duration::from_secs(left.div_ceil(rate)))),
             _ => String::new(),
         };
         let percent = u128::from(bytes) * 100 / u128::from(total.max(1));
@@ -173,6 +173,16 @@ mod tests {
             let line = meter.line(seconds(2), 12 * MB, Some(84 * MB), width);
             assert!(line.chars().count() <= width.max(1), "{width}: {line}");
             assert_eq!(line.starts_with('['), width == 79, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_bar_does_not_come_and_go_with_the_figures_beside_it() {
+        for (bytes, rate) in [(100 * MB - 1, 1), (999_900_000, 900), (500 * MB, 40_000), (999 * MB, 9 * MB)] {
+            let mut meter = Meter::default();
+            meter.line(seconds(0), bytes - rate, Some(1000 * MB - 100_000), 79);
+            let line = meter.line(seconds(1), bytes, Some(1000 * MB - 100_000), 79);
+            assert!(line.starts_with('['), "{line}");
         }
     }
 

@@ -30,6 +30,16 @@ pub fn time(time: Duration) -> String {
     }
 }
 
+/// A time that is only guessed, always short enough to stand at the end of a line.
+pub fn about(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..360_000 => format!("{} h", s / 3600),
+        _ => "days".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +62,11 @@ mod tests {
             [(0, "0 ms"), (940, "940 ms"), (4200, "4 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
         {
             assert_eq!(time(Duration::from_millis(ms)), text);
+        }
+        for (seconds, text) in
+            [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "59 min"), (7200, "2 h"), (u64::MAX, "days")]
+        {
+            assert_eq!(about(Duration::from_secs(seconds)), text);
         }
     }
 }
