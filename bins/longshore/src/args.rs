@@ -1,17 +1,22 @@
 //! Flags and environment variables.
 
+mod artifact;
 mod engine;
+mod sources;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longshore_agent::SourceFlags;
 use longshore_cluster::local::EngineConfig;
 use longshore_runtime::telemetry::Format;
 use longshore_runtime::{Listen, seconds};
 use longshore_testkit::Version;
 use longshore_types::Namespace;
+
+pub use artifact::{FetchArgs, Form, PullArgs, VerifyArgs};
 
 /// Serve LoRA adapters on a fleet of inference engines.
 #[derive(Clone, Debug, Parser)]
@@ -55,6 +60,10 @@ pub enum Command {
     Get(GetArgs),
     /// Tell in plain words what an adapter or engine is doing, and why it is not ready
     Explain(ExplainArgs),
+    /// Bring an adapter into the store: fetched, checked and ready to be loaded
+    Pull(Box<PullArgs>),
+    /// Tell whether an adapter is one that engines can load, and what is wrong with it, without keeping it
+    Verify(Box<VerifyArgs>),
     /// Run a simulated vLLM, as strict as the real one
     SimEngine(SimEngineArgs),
 }
@@ -140,6 +149,9 @@ pub struct UpArgs {
     /// Write one line per change also where standard output is a terminal. --log does so too, where it goes there
     #[arg(long)]
     pub plain: bool,
+
+    #[command(flatten)]
+    pub sources: SourceFlags,
 }
 
 /// What `--simulate` says.
@@ -358,7 +370,7 @@ mod tests {
     #[test]
     fn the_help_is_what_people_have_read() {
         let mut text = String::new();
-        for name in ["up", "get", "explain", "sim-engine"] {
+        for name in ["up", "get", "explain", "pull", "verify", "sim-engine"] {
             let mut command = Args::command().term_width(100);
             let help = command.find_subcommand_mut(name).map(|command| command.render_long_help().to_string());
             text.push_str(&format!("=== longshore {name}\n{}\n", help.unwrap_or_default()));

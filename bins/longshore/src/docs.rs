@@ -77,6 +77,29 @@ fn every_defect_of_an_adapter_that_the_code_knows_is_in_the_book() {
 }
 
 #[test]
+fn every_refusal_of_an_adapter_is_explained_and_none_is_made_up() {
+    let mut code = String::new();
+    read_below(&root().join("crates/artifacts/src"), &mut code);
+    code.push_str(include_str!("artifact/report.rs"));
+    let page = fs::read_to_string(root().join("docs/artifacts.md")).unwrap();
+    let (_, page) = page.split_once("## Why it is refused").unwrap();
+    let is_reason = |word: &&str| word.starts_with(char::is_uppercase) && word.chars().all(char::is_alphabetic);
+    let first_cells = page.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split(" | ").next());
+    let explained: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`')).filter(is_reason).collect();
+    // `reason()` has one line for each, or gives on what another place says.
+    let files = ["error.rs", "verify/defect.rs"].map(|file| root().join("crates/artifacts/src").join(file));
+    let reasons = files.map(|path| fs::read_to_string(path).unwrap()).join("\n");
+    let reasons: BTreeSet<&str> =
+        reasons.lines().filter_map(|line| line.split("=> \"").nth(1)?.split('"').next()).collect();
+    let reasons: BTreeSet<&str> = reasons.into_iter().filter(is_reason).chain(["RankTooHigh"]).collect();
+    assert!(reasons.len() > 30, "{reasons:?}");
+    let missing: Vec<&&str> = reasons.difference(&explained).collect();
+    assert!(missing.is_empty(), "{missing:?} are not explained");
+    let invented: Vec<&&str> = explained.iter().filter(|word| !code.contains(&format!("\"{word}\""))).collect();
+    assert!(invented.is_empty(), "nothing in the code says {invented:?}");
+}
+
+#[test]
 fn every_link_in_the_book_leads_to_a_file() {
     for (path, page) in pages() {
         for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

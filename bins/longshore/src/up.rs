@@ -6,7 +6,7 @@ mod local_router;
 mod samples;
 mod screen;
 mod simulate;
-mod store;
+pub mod store;
 mod view;
 
 use std::convert::Infallible;
@@ -60,7 +60,7 @@ pub async fn run(args: UpArgs, logs: bool) -> Result<()> {
         engines,
         engines_file: args.engines_file.clone(),
         manifests: manifests.clone(),
-        artifacts: Artifacts::new(store),
+        artifacts: Artifacts::from_everywhere(store, args.sources.setup())?,
         connect: Arc::new(ConnectVllm::new()?),
         router: Arc::new(router),
     });

@@ -58,7 +58,8 @@ pub enum Error {
     Invalid(#[from] Defect),
     /// It is another one than was asked for.
     #[error(
-        "the files have the digest {found}, but {expected} is asked for: change artifactDigest, or restore the files"
+        "the files have the digest {found}, but {expected} is asked for: ask for the one that they have, or restore \
+         them"
     )]
     DigestMismatch {
         /// What was asked for.

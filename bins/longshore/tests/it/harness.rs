@@ -62,8 +62,13 @@ impl Process {
 
     /// Sends SIGTERM and waits; the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
+        self.signal("-TERM")
+    }
+
+    /// Sends a signal and waits; the exit code.
+    pub fn signal(&mut self, signal: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         self.wait()
     }
 
@@ -89,6 +94,36 @@ pub fn longshore() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
     command.env_remove("LONGSHORE_LOG").env("NO_COLOR", "1");
     command
+}
+
+/// A command that comes to an end by itself.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Runs it in `dir`, where everything that it writes by default is too.
+    pub fn of(dir: &Path, args: &[&str]) -> Self {
+        Self::with(dir, |command| command.args(args))
+    }
+
+    pub fn with(dir: &Path, configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let mut command = longshore();
+        command.current_dir(dir).env("XDG_DATA_HOME", dir.join("data")).env("TMPDIR", dir).stdin(Stdio::null());
+        for name in ["LONGSHORE_STORE", "LONGSHORE_CREDENTIALS", "LONGSHORE_RETRIES"] {
+            command.env_remove(name);
+        }
+        let output = configure(&mut command).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
 }
 
 /// `longshore up`, and where it answers.

@@ -8,4 +8,6 @@ mod crashes;
 mod failures;
 mod first_command;
 mod harness;
+mod pull;
 mod second_router;
+mod verify;

@@ -167,11 +167,14 @@ impl Listing {
             if staged.share(&opened.file)? {
                 // The blocks are ours from here on, whatever is done to the file; only its end could have moved before.
                 opened.unchanged()?;
+                progress.add(opened.size);
             } else {
-                opened.read(|bytes| staged.write(bytes))?;
+                opened.read(|bytes| {
+                    progress.add(bytes.len() as u64);
+                    staged.write(bytes)
+                })?;
             }
             staged.finish()?;
-            progress.add(opened.size);
         }
         Ok(())
     }
