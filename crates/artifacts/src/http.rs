@@ -122,6 +122,11 @@ impl Http {
         Ok(Self { trusting: client(true)?, wary: client(false)?, reach })
     }
 
+    /// What may be reached.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// Sends `ask` and follows redirects, showing its credentials to the first host alone. Statuses are not judged.
     ///
     /// # Errors

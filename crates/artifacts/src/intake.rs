@@ -6,10 +6,13 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
+use longshore_types::Digest;
 use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 use tokio::sync::mpsc;
 
 use crate::archive;
+use crate::digest::finish;
 use crate::error::Error;
 use crate::http::download::Download;
 use crate::source::local::blocking;
@@ -60,6 +63,34 @@ impl Staging {
         let what = what.to_owned();
         self.receive(chunks, move |staging, inlet| {
             archive::unpack(Reader { inlet, chunk: Bytes::new() }, &what, staging)
+        })
+        .await
+    }
+
+    /// The same, where the source says what its `size` bytes come to. All of them are read, those behind the archive's end
+    /// too. A file's own defect is only told where they are what the source has: an error page is no fault of the adapter's.
+    pub(crate) async fn receive_checked_archive(
+        self,
+        what: &str,
+        size: u64,
+        digest: &Digest,
+        chunks: impl Chunks,
+    ) -> Result<Self, Error> {
+        let (what, digest) = (what.to_owned(), *digest);
+        self.receive(chunks, move |staging, inlet| {
+            let mut reader = Summed { reader: Reader { inlet, chunk: Bytes::new() }, hash: Sha256::new() };
+            let unpacked = archive::unpack(&mut reader, &what, staging);
+            if matches!(&unpacked, Err(error) if size > SMALL || error.is_transient()) {
+                return unpacked;
+            }
+            io::copy(&mut reader, &mut io::sink()).map_err(|error| {
+                unwrap_error(error).unwrap_or_else(|source| Error::Source { what: what.clone(), source })
+            })?;
+            if finish(reader.hash) != digest {
+                let problem = "its digest is another one than the source says".into();
+                return Err(Error::Corrupted { what, problem });
+            }
+            unpacked
         })
         .await
     }
@@ -185,6 +216,20 @@ impl Read for Reader<'_> {
         }
         let n = self.chunk.len().min(into.len());
         self.chunk.copy_to_slice(&mut into[..n]);
+        Ok(n)
+    }
+}
+
+/// A reader that hashes what is read.
+struct Summed<R> {
+    reader: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(into)?;
+        self.hash.update(&into[..n]);
         Ok(n)
     }
 }

@@ -43,6 +43,7 @@ pub use origin::{Credentials, Origin};
 pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::local::Local;
+pub use source::oci::{Oci, OciOptions};
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;
 pub use store::staging::{Limits, StagedFile, Staging};

@@ -1,6 +1,7 @@
 //! Where adapters come from.
 
 pub(crate) mod local;
+pub(crate) mod oci;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +10,9 @@ use async_trait::async_trait;
 use longshore_types::Scheme;
 
 use crate::error::Error;
-use crate::http::Http;
 use crate::http::reach::Reach;
 use crate::origin::Origin;
+use crate::source::oci::{Oci, OciOptions};
 use crate::store::staging::Staging;
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
@@ -40,13 +41,15 @@ pub trait Source: Send + Sync + 'static {
 pub struct Setup {
     /// Which addresses may be reached.
     pub reach: Reach,
+    /// How OCI registries are spoken to.
+    pub oci: OciOptions,
 }
 
 impl Setup {
     /// Every source that there is, but for this machine's directories.
     pub(crate) fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        let _http = Http::new(self.reach)?;
-        Ok(Vec::new())
+        let oci = Oci::reaching(self.reach, self.oci)?;
+        Ok(vec![Arc::new(oci)])
     }
 }
 

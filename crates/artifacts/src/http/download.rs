@@ -84,6 +84,12 @@ impl Download {
         self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
+    /// Shows `private` to the first host from now on, in the place of what it refuses. What it has refused can be asked
+    /// for again after this.
+    pub(crate) fn show(&mut self, private: HeaderMap) {
+        self.ask.private = private;
+    }
+
     /// The next bytes; none at the end.
     ///
     /// # Errors

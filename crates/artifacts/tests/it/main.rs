@@ -5,5 +5,6 @@
 mod adapter;
 mod defects;
 mod header;
+mod oci;
 mod sources;
 mod store;
