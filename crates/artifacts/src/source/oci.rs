@@ -37,6 +37,11 @@ pub struct OciOptions {
 }
 
 impl OciOptions {
+    /// Lets their addresses be reached.
+    pub(crate) fn trust(&self, reach: &mut Reach) {
+        reach.trusted.extend(self.plain_http.iter().map(|plain| plain.to_ascii_lowercase()));
+    }
+
     /// Whether the host of `url`, with its port, is one of them.
     fn speaks_http(&self, url: &Url) -> bool {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
@@ -64,10 +69,11 @@ impl Oci {
     /// # Errors
     /// [`Error::Source`] where a client cannot be made.
     pub fn reaching(mut reach: Reach, options: OciOptions) -> Result<Self, Error> {
-        reach.trusted.extend(options.plain_http.iter().map(|plain| plain.to_ascii_lowercase()));
+        options.trust(&mut reach);
         Ok(Self::new(Http::new(reach)?, options))
     }
 
+    /// A source over `http`, which is to reach what `options` [trust](OciOptions::trust).
     pub(crate) fn new(http: Http, options: OciOptions) -> Self {
         Self { http, options, tokens: Tokens::default() }
     }

@@ -21,6 +21,9 @@ pub(super) const FILE_MODE: u32 = 0o444;
 /// The owner keeps the right to write, since it must be able to move and remove the directory.
 pub(super) const DIR_MODE: u32 = 0o755;
 
+/// What the name of a file begins with that stands for the lack of another (the image specification's layers).
+const WHITEOUT: &str = ".wh.";
+
 /// How large an adapter may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -48,13 +51,24 @@ pub struct Staging {
     files: usize,
     bytes: u64,
     progress: Progress,
+    whiteout: Option<String>,
     committed: bool,
 }
 
 impl Staging {
     pub(super) fn new(store: Store, dir: PathBuf, base: Option<Arc<BaseShapes>>) -> Self {
         let (verifier, abandoned) = (Verifier::new(base), Arc::default());
-        Self { store, dir, verifier, abandoned, files: 0, bytes: 0, progress: Progress::default(), committed: false }
+        Self {
+            store,
+            dir,
+            verifier,
+            abandoned,
+            files: 0,
+            bytes: 0,
+            progress: Progress::default(),
+            whiteout: None,
+            committed: false,
+        }
     }
 
     /// Whether nobody waits for it any more.
@@ -85,7 +99,20 @@ impl Staging {
 
     /// Tells of a file that is not kept.
     pub fn passed_over(&mut self, name: &str) {
+        if name.rsplit('/').next().is_some_and(|last| last.starts_with(WHITEOUT)) {
+            self.whiteout.get_or_insert_with(|| name.to_owned());
+        }
         self.verifier.passed_over(name);
+    }
+
+    /// A name that says, in a layer of an image, that a file of the layers below it is not there.
+    pub(crate) fn whiteout(&self) -> Option<&str> {
+        self.whiteout.as_deref()
+    }
+
+    /// The names of the kept files that are whole.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.verifier.names()
     }
 
     pub(crate) fn hint(&mut self, hint: String) {

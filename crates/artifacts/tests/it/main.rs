@@ -6,5 +6,6 @@ mod adapter;
 mod defects;
 mod header;
 mod oci;
+mod oci_archives;
 mod sources;
 mod store;

@@ -64,7 +64,7 @@ fn parse(text: &str) -> Vec<(String, BTreeMap<String, String>)> {
 /// A value, quoted or not, and what follows it.
 fn value_of(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(|c: char| matches!(c, ',' | ' ' | '\t')).unwrap_or(text.len());
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
         return Some((text[..end].to_owned(), &text[end..]));
     };
     let (mut value, mut escaped) = (String::new(), false);

@@ -1,6 +1,8 @@
 //! Talking to one repository of a registry: the distribution specification's requests, and how one is let in.
 
 use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
 
 use longshore_types::Digest;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -18,8 +20,8 @@ use super::reference::{Reference, Version};
 use super::tokens::{Access, Holder, Tokens};
 use crate::digest::finish;
 use crate::error::Error;
-use crate::http::download::{Download, IDLE};
-use crate::http::{Answer, Ask, Http, failed, refusal, shown, stalled};
+use crate::http::download::Download;
+use crate::http::{Answer, Ask, Http, failed, refusal, shown};
 use crate::origin::Credentials;
 use crate::verify::defect;
 
@@ -29,6 +31,8 @@ pub(crate) const MANIFEST: usize = 4 << 20;
 const TOKEN: usize = 256 << 10;
 /// As much of a refusal as is read.
 const REFUSAL: usize = 16 << 10;
+/// The longest that a small answer may take: the largest manifest at 70 KiB/s.
+const SMALL: Duration = Duration::from_secs(60);
 /// What a registry says that the digest of its answer is.
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -228,12 +232,12 @@ impl<'o> Session<'o> {
             expires_in: Option<u64>,
         }
         let given = serde_json::from_slice::<Given>(&bytes).ok();
-        let lifetime = given.as_ref().and_then(|given| given.expires_in).map(std::time::Duration::from_secs);
+        let lifetime = given.as_ref().and_then(|given| given.expires_in).map(Duration::from_secs);
         let token = given.and_then(|given| given.token.filter(|token| !token.is_empty()).or(given.access_token));
         let header = token.and_then(|token| sensitive(&format!("Bearer {token}")));
         // The parser's own words would cite what may be a token.
         let problem = "there is none in the answer".to_owned();
-        let header = header.ok_or_else(|| Error::Corrupted { what, problem })?;
+        let header = header.ok_or(Error::Corrupted { what, problem })?;
         Ok(Access::new(header, asked, lifetime))
     }
 
@@ -305,18 +309,19 @@ fn claimed(response: &Response) -> Option<Digest> {
 
 /// The whole of a small answer.
 async fn read(ask: &Ask, mut response: Response, most: usize) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    loop {
-        let chunk = timeout(IDLE, response.chunk()).await.map_err(|_| stalled(ask))?;
-        match chunk.map_err(|error| failed(ask.what(), error))? {
-            None => return Ok(bytes),
-            Some(chunk) if bytes.len() + chunk.len() > most => {
+    let whole = async {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(ask.what(), error))? {
+            if bytes.len() + chunk.len() > most {
                 let problem = format!("it is longer than {most} bytes");
                 return Err(Error::Corrupted { what: ask.what(), problem });
             }
-            Some(chunk) => bytes.extend_from_slice(&chunk),
+            bytes.extend_from_slice(&chunk);
         }
-    }
+        Ok(bytes)
+    };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("it has not come within {} s", SMALL.as_secs()));
+    timeout(SMALL, whole).await.map_err(late).map_err(|source| Error::Source { what: ask.what(), source })?
 }
 
 /// The registry's own word for what is wrong: `DENIED`, ...
