@@ -82,6 +82,8 @@ pub struct Faults {
     pub lying_manifest: bool,
     /// Nothing says what a manifest's digest is.
     pub no_digest: bool,
+    /// A GET of a manifest by its tag is answered as if for this tag.
+    pub moved: Option<String>,
     /// A HEAD of a manifest is refused with 405.
     pub no_head: bool,
     /// Blobs are redirected to another port.

@@ -101,7 +101,9 @@ impl Source for Oci {
 
     async fn fetch(&self, origin: &Origin, mut staging: Staging) -> Result<Staging, Error> {
         let session = self.session(origin)?;
-        let plan = Plan::of(session.layers().await?, staging.limits())?;
+        let (digest, layers) = session.layers().await?;
+        staging.found_at(Fingerprint::new(digest.to_string(), true));
+        let plan = Plan::of(layers, staging.limits())?;
         plan.passed_over.iter().for_each(|name| staging.passed_over(name));
         if let Some(hint) = &plan.hint {
             staging.hint(hint.clone());

@@ -12,6 +12,7 @@ use longshore_types::Digest;
 
 use crate::error::{Defect, Error};
 use crate::progress::Progress;
+use crate::source::Fingerprint;
 use crate::source::local::MAX_FILES;
 use crate::verify::base::BaseShapes;
 use crate::verify::{CHUNK, FileVerifier, Verified, Verifier};
@@ -52,6 +53,7 @@ pub struct Staging {
     bytes: u64,
     progress: Progress,
     whiteout: Option<String>,
+    stands_for: Option<Fingerprint>,
     committed: bool,
 }
 
@@ -67,6 +69,7 @@ impl Staging {
             bytes: 0,
             progress: Progress::default(),
             whiteout: None,
+            stands_for: None,
             committed: false,
         }
     }
@@ -95,6 +98,16 @@ impl Staging {
     /// Setting this makes the next write fail.
     pub(crate) fn abandon_handle(&self) -> Arc<AtomicBool> {
         self.abandoned.clone()
+    }
+
+    /// Says what the reference stood for when the files were found: it may have been another thing both before and after.
+    pub fn found_at(&mut self, fingerprint: Fingerprint) {
+        self.stands_for = Some(fingerprint);
+    }
+
+    /// What it stood for, where the source has said so.
+    pub(crate) fn stands_for(&self) -> Option<&Fingerprint> {
+        self.stands_for.as_ref()
     }
 
     /// Tells of a file that is not kept.

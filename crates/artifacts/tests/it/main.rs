@@ -6,6 +6,7 @@ mod adapter;
 mod defects;
 mod header;
 mod oci;
+mod oci_access;
 mod oci_archives;
 mod sources;
 mod store;

@@ -44,6 +44,9 @@ pub(super) fn answer(shared: &Shared, elsewhere: bool, request: &Request<Incomin
     if path == "/token" {
         return auth::give_token(&mut state, query, authorization.as_deref());
     }
+    if path == "/v2/" {
+        return auth::greet(shared, &state, authorization.as_deref());
+    }
     let Some((repository, kind, name)) = parts(&path) else {
         return refusal(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such place");
     };
@@ -55,7 +58,10 @@ pub(super) fn answer(shared: &Shared, elsewhere: bool, request: &Request<Incomin
         "manifests" if head && state.faults.no_head => {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "no HEAD here")
         }
-        "manifests" => manifest(&state, repository, name),
+        "manifests" => {
+            let moved = state.faults.moved.as_deref().filter(|_| !head && !name.contains(':'));
+            manifest(&state, repository, moved.unwrap_or(name))
+        }
         "blobs" if state.faults.redirect && !elsewhere => {
             let mut reply = text_reply(StatusCode::TEMPORARY_REDIRECT, "text/plain", "");
             let target = format!("http://{}{path}?signature=hunter2", shared.elsewhere);

@@ -33,12 +33,28 @@ pub(super) fn admit(
             (_, None) => Err(Box::new(challenge(r#"Basic realm="registry""#))),
         },
         Guard::Token => {
-            let here = shared.here;
-            let realm = state.faults.realm.clone().unwrap_or_else(|| format!("http://{here}/token"));
-            let scope = format!("repository:{repository}:pull");
-            Err(Box::new(challenge(&format!(r#"Bearer realm="{realm}",service="{here}",scope="{scope}""#))))
+            let scope = format!(r#",scope="repository:{repository}:pull""#);
+            Err(Box::new(challenge(&format!("{}{scope}", bearer_challenge(shared, state)))))
         }
     }
+}
+
+/// What clients ask for first, to see that this is a registry, and what it wants to be shown.
+pub(super) fn greet(shared: &Shared, state: &State, authorization: Option<&str>) -> Reply {
+    let token = authorization.and_then(|text| text.strip_prefix("Bearer "));
+    match state.guard {
+        Guard::Basic if user_of(state, authorization).is_none() => challenge(r#"Basic realm="registry""#),
+        Guard::Token if !token.is_some_and(|token| state.tokens.contains_key(token)) => {
+            challenge(&bearer_challenge(shared, state))
+        }
+        _ => json_reply(&json!({})),
+    }
+}
+
+fn bearer_challenge(shared: &Shared, state: &State) -> String {
+    let here = shared.here;
+    let realm = state.faults.realm.clone().unwrap_or_else(|| format!("http://{here}/token"));
+    format!(r#"Bearer realm="{realm}",service="{here}""#)
 }
 
 fn challenge(text: &str) -> Reply {

@@ -118,6 +118,15 @@ mod tests {
         assert_eq!(of(&["Negotiate abc=", r#"Basic realm="x""#]), Some(Challenge::Basic));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_to_its_end(text in r#"[ -~\t]{0,60}|([a-z]{0,3}[ ,="\\\\]{0,3}){0,12}"#) {
+            for (scheme, values) in parse(&text) {
+                proptest::prop_assert!(!scheme.is_empty() && values.keys().all(|name| !name.is_empty()));
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_answered_is_no_challenge() {
         for texts in

@@ -70,6 +70,11 @@ impl Plan {
                 Kind::Unknown | Kind::Nothing => {}
             }
         }
+        if plan.pieces.is_empty() && plan.passed_over.is_empty() {
+            let problem =
+                "; none of its layers has a file's name or is an archive: push the files from inside their folder";
+            plan.hint = Some(problem.into());
+        }
         // Archives last: they could only bring a second one of what a layer of its own already is.
         plan.pieces.sort_by_key(|piece| match &piece.file {
             Some(name) => (false, FileKind::of(name), name.clone()),
@@ -237,6 +242,12 @@ mod tests {
         for odd in ["../adapter_config.json", "/adapter_config.json", "a/../adapter_config.json"] {
             assert!(plan(json!([layer("x", json!({TITLE: odd}))])).unwrap().pieces.is_empty(), "{odd}");
         }
+    }
+
+    #[test]
+    fn an_artifact_of_another_kind_is_told_what_it_lacks() {
+        let found = plan(json!([layer("application/x", json!({})), layer("application/y", json!({}))])).unwrap();
+        assert!(found.pieces.is_empty() && found.hint.unwrap().contains("none of its layers"));
     }
 
     #[test]

@@ -82,15 +82,16 @@ impl<'o> Session<'o> {
         }
     }
 
-    /// The layers of the artifact, by way of an index where there is one.
-    pub(crate) async fn layers(&self) -> Result<Vec<Descriptor>, Error> {
-        let chosen = match self.document(self.reference.manifest(), None).await?.1 {
-            Document::Layers(layers) => return Ok(layers),
+    /// The digest of what the reference stands for, and the artifact's layers, by way of an index where there is one.
+    pub(crate) async fn layers(&self) -> Result<(Digest, Vec<Descriptor>), Error> {
+        let (digest, document) = self.document(self.reference.manifest(), None).await?;
+        let chosen = match document {
+            Document::Layers(layers) => return Ok((digest, layers)),
             Document::Index(manifests) => choose(manifests).map_err(|problem| self.refused(&problem))?,
         };
         let url = self.reference.manifest_of(&chosen.digest);
         match self.document(url, Some(&chosen)).await?.1 {
-            Document::Layers(layers) => Ok(layers),
+            Document::Layers(layers) => Ok((digest, layers)),
             Document::Index(_) => Err(self.refused("it is an index of indexes: name a manifest by `@` and its digest")),
         }
     }
