@@ -182,6 +182,11 @@ impl Http {
         Ok(Self { trusting: client(true)?, wary: client(false)?, reach, patience: Arc::new(patience) })
     }
 
+    /// What may be reached.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// Sends `ask` and follows redirects, showing its credentials to the first host alone. Statuses are not judged.
     ///
     /// # Errors

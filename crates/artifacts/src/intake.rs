@@ -6,19 +6,25 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
+use longshore_types::Digest;
 use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 use tokio::sync::mpsc;
 
 use crate::archive;
+use crate::digest::finish;
 use crate::error::{Defect, Error};
 use crate::http::download::Download;
 use crate::source::local::blocking;
 use crate::store::staging::Staging;
+use crate::verify::defect::shown;
 
 /// Chunks that may wait for the thread. One is at most what a connection is read with, some hundred KiB.
 const WAITING: usize = 8;
 /// A file that is read to its end, whatever is wrong with it, to see whether it is what the source has.
 const SMALL: u64 = 1 << 20;
+/// The same of an archive, most of which are no smaller: what comes in about a second.
+const SHORT: u64 = 64 << 20;
 
 /// Bytes from somewhere, in their order.
 pub(crate) trait Chunks: Send {
@@ -78,6 +84,36 @@ impl Staging {
         let what = what.to_owned();
         self.receive(chunks, move |staging, inlet| {
             archive::unpack(Reader { inlet, chunk: Bytes::new() }, &what, staging)
+        })
+        .await
+    }
+
+    /// The same, where the source says what its `size` bytes come to, and where files of other archives may be here already.
+    /// All bytes are read, those behind the archive's end too. What is wrong with an archive is only told where it is what
+    /// the source has: an error page is no fault of the adapter's.
+    pub(crate) async fn receive_checked_archive(
+        self,
+        what: &str,
+        size: u64,
+        digest: &Digest,
+        chunks: impl Chunks,
+    ) -> Result<Self, Error> {
+        let (what, digest) = (what.to_owned(), *digest);
+        self.receive(chunks, move |staging, inlet| {
+            let before: Vec<String> = staging.names().map(str::to_owned).collect();
+            let mut reader = Summed { reader: Reader { inlet, chunk: Bytes::new() }, hash: Sha256::new() };
+            let unpacked = archive::unpack(&mut reader, &what, staging);
+            if matches!(&unpacked, Err(error) if error.is_transient() || size > SHORT) {
+                return unpacked;
+            }
+            io::copy(&mut reader, &mut io::sink()).map_err(|error| {
+                unwrap_error(error).unwrap_or_else(|source| Error::Source { what: what.clone(), source })
+            })?;
+            if finish(reader.hash) != digest {
+                let problem = "its digest is another one than the source says".into();
+                return Err(Error::Corrupted { what, problem });
+            }
+            together(staging, &before, unpacked)
         })
         .await
     }
@@ -204,6 +240,47 @@ impl Read for Reader<'_> {
         }
         let n = self.chunk.len().min(into.len());
         self.chunk.copy_to_slice(&mut into[..n]);
+        Ok(n)
+    }
+}
+
+/// Holds what came of an archive against the files that were there before it. Which of two files of one name is meant would
+/// depend on who reads them.
+fn together(staging: &Staging, before: &[String], unpacked: Result<(), Error>) -> Result<(), Error> {
+    let twice = |name: &str| {
+        let problem = format!("has more than one layer with {}: push it again, with all files in one", shown(name));
+        Err(Defect::ManifestInvalid { problem }.into())
+    };
+    match (unpacked, staging.whiteout()) {
+        (Err(Error::Invalid(Defect::FileName { name })), _) if before.contains(&name) => twice(&name),
+        (Err(error), _) => Err(error),
+        // The archive's own files were found to be elsewhere in it only when some had been put down, so that those of others
+        // had to go with them.
+        (Ok(()), _) if !before.iter().all(|name| staging.names().any(|there| there == name)) => {
+            let problem =
+                "has layers with files in different folders: push it again, with all files in one layer".into();
+            Err(Defect::ManifestInvalid { problem }.into())
+        }
+        (Ok(()), Some(name)) => {
+            let name = shown(name);
+            let problem =
+                format!("has a layer that takes files away ({name}): push it again, with all files in one layer");
+            Err(Defect::ManifestInvalid { problem }.into())
+        }
+        (Ok(()), None) => Ok(()),
+    }
+}
+
+/// A reader that hashes what is read.
+struct Summed<R> {
+    reader: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(into)?;
+        self.hash.update(&into[..n]);
         Ok(n)
     }
 }

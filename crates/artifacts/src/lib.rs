@@ -45,6 +45,7 @@ pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::hub::HubOptions;
 pub use source::local::Local;
+pub use source::oci::{Oci, OciOptions};
 pub use source::web::Web;
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;

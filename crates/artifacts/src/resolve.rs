@@ -149,7 +149,8 @@ impl Artifacts {
         let staging = source.fetch(origin, staging).await?;
         // Each file was watched while it was copied; this also sees files that came, went or changed places.
         let after = source.fingerprint(origin).await?;
-        if before.differs(&after) {
+        // What it stood for meanwhile may yet be another thing than before and after.
+        if before.differs(&after) || staging.stands_for().is_some_and(|found| before.differs(found)) {
             return Err(Error::Changed { what: origin.url.to_string() });
         }
         let (store, expected) = (self.store.clone(), expect.clone());

@@ -2,6 +2,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod local;
+pub(crate) mod oci;
 pub(crate) mod web;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
 use hub::{Hub, HubOptions};
+use oci::{Oci, OciOptions};
 use web::Web;
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
@@ -49,6 +51,8 @@ pub struct Setup {
     pub hub: HubOptions,
     /// How long sources over HTTP are waited for.
     pub patience: Patience,
+    /// How OCI registries are spoken to.
+    pub oci: OciOptions,
 }
 
 impl Setup {
@@ -56,10 +60,19 @@ impl Setup {
     ///
     /// # Errors
     /// [`Error::Source`] where a client cannot be made.
-    pub fn sources(mut self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        self.reach.trust(self.hub.endpoint());
-        let http = Http::with(self.reach, self.patience)?;
-        Ok(vec![Arc::new(Web::new(http.clone())), Arc::new(Hub::new(http, self.hub))])
+    pub fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
+        let Self { reach, patience, hub, oci } = self;
+        // What is trusted for one source is no business of another.
+        let with = |trust: &dyn Fn(&mut Reach)| {
+            let mut reach = reach.clone();
+            trust(&mut reach);
+            Http::with(reach, patience.clone())
+        };
+        Ok(vec![
+            Arc::new(Web::new(with(&|_| {})?)),
+            Arc::new(Hub::new(with(&|reach| reach.trust(hub.endpoint()))?, hub.clone())),
+            Arc::new(Oci::new(with(&|reach| oci.trust(reach))?, oci.clone())),
+        ])
     }
 }
 

@@ -86,6 +86,11 @@ impl Verifier {
         }
     }
 
+    /// The names of the files that were seen to their end.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.name.as_str())
+    }
+
     /// Adds the end of a sentence that says where else there seems to be an adapter, for the case that there is none here.
     pub(crate) fn hint(&mut self, hint: String) {
         self.hint = Some(hint);

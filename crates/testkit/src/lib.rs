@@ -6,6 +6,7 @@
 //! - [`contract`] is one suite of probes for the simulated engine and for real ones: where they differ, it finds it.
 //! - [`hub`] answers as Hugging Face's hub does, with faults to order.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
+//! - [`registry`] is an OCI registry that can be made to misbehave.
 //! - [`tiny`] is the base model that they are made for.
 //! - [`web`] is a file server over HTTP that misbehaves as it is told.
 //!
@@ -29,6 +30,7 @@ pub mod clients;
 pub mod contract;
 pub mod hub;
 pub mod real;
+pub mod registry;
 mod sim;
 pub mod tiny;
 pub mod web;

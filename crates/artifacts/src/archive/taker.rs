@@ -13,7 +13,7 @@ use super::path::{MemberPath, Place};
 use super::stream::{Stream, invalid};
 use crate::digest::{CONFIG, FileKind};
 use crate::error::{Defect, Error};
-use crate::store::staging::{StagedFile, Staging};
+use crate::store::staging::{StagedFile, Staging, WHITEOUT};
 use crate::verify::defect::shown;
 
 /// Members of one archive. Whole training directories have some hundred.
@@ -99,6 +99,10 @@ impl<'s> Taker<'s> {
             return Err(Defect::MemberRepeated { name: shown(path.as_str()) }.into());
         }
         let name = path.name();
+        // Whoever puts layers over each other has to know.
+        if name.starts_with(WHITEOUT) {
+            self.staging.passed_over(path.as_str());
+        }
         let (kept, pickle) = (FileKind::of(name).is_some(), FileKind::is_pickle(name));
         if !kept && !pickle {
             if ARCHIVES.iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {

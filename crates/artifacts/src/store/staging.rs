@@ -12,6 +12,7 @@ use longshore_types::Digest;
 
 use crate::error::{Defect, Error};
 use crate::progress::Progress;
+use crate::source::Fingerprint;
 use crate::source::local::MAX_FILES;
 use crate::verify::base::BaseShapes;
 use crate::verify::{CHUNK, FileVerifier, Verified, Verifier};
@@ -20,6 +21,9 @@ use crate::verify::{CHUNK, FileVerifier, Verified, Verifier};
 pub(super) const FILE_MODE: u32 = 0o444;
 /// The owner keeps the right to write, since it must be able to move and remove the directory.
 pub(super) const DIR_MODE: u32 = 0o755;
+
+/// What the name of a file begins with that stands for the lack of another (the image specification's layers).
+pub(crate) const WHITEOUT: &str = ".wh.";
 
 /// How large an adapter may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +52,26 @@ pub struct Staging {
     files: usize,
     bytes: u64,
     progress: Progress,
+    whiteout: Option<String>,
+    stands_for: Option<Fingerprint>,
     committed: bool,
 }
 
 impl Staging {
     pub(super) fn new(store: Store, dir: PathBuf, base: Option<Arc<BaseShapes>>) -> Self {
         let (verifier, abandoned) = (Verifier::new(base), Arc::default());
-        Self { store, dir, verifier, abandoned, files: 0, bytes: 0, progress: Progress::default(), committed: false }
+        Self {
+            store,
+            dir,
+            verifier,
+            abandoned,
+            files: 0,
+            bytes: 0,
+            progress: Progress::default(),
+            whiteout: None,
+            stands_for: None,
+            committed: false,
+        }
     }
 
     /// Whether nobody waits for it any more.
@@ -83,9 +100,32 @@ impl Staging {
         self.abandoned.clone()
     }
 
+    /// Says what the reference stood for when the files were found: it may have been another thing both before and after.
+    pub fn found_at(&mut self, fingerprint: Fingerprint) {
+        self.stands_for = Some(fingerprint);
+    }
+
+    /// What it stood for, where the source has said so.
+    pub(crate) fn stands_for(&self) -> Option<&Fingerprint> {
+        self.stands_for.as_ref()
+    }
+
     /// Tells of a file that is not kept.
     pub fn passed_over(&mut self, name: &str) {
+        if name.rsplit('/').next().is_some_and(|last| last.starts_with(WHITEOUT)) {
+            self.whiteout.get_or_insert_with(|| name.to_owned());
+        }
         self.verifier.passed_over(name);
+    }
+
+    /// A name that says, in a layer of an image, that a file of the layers below it is not there.
+    pub(crate) fn whiteout(&self) -> Option<&str> {
+        self.whiteout.as_deref()
+    }
+
+    /// The names of the kept files that are whole.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.verifier.names()
     }
 
     pub(crate) fn hint(&mut self, hint: String) {

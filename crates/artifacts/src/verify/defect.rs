@@ -147,6 +147,12 @@ pub enum Defect {
         /// What the base model has.
         expected: u64,
     },
+    /// What a registry has under the reference is not an adapter's manifest.
+    #[error("the manifest {problem}")]
+    ManifestInvalid {
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A file has a name that we do not take.
     #[error("a file's name is not plain text without control characters: {name}")]
     FileName {
@@ -293,6 +299,7 @@ impl Defect {
             Self::LayerMissing { .. } => "LayerMissing",
             Self::ModuleMissing { .. } => "ModuleMissing",
             Self::ShapeMismatch { .. } => "ShapeMismatch",
+            Self::ManifestInvalid { .. } => "ManifestInvalid",
             Self::FileName { .. } => "FileName",
             Self::SpecialFile { .. } => "SpecialFile",
             Self::TooLarge { .. } => "TooLarge",
