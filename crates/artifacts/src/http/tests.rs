@@ -92,19 +92,24 @@ async fn i8_credentials_stay_with_the_first_host() {
 
     // Another port is another server, and another name another host, wherever it is.
     for elsewhere in [second.url("/b"), second.url_by_name("/b")] {
-        (first.forget(), second.forget(), first.clear_faults());
+        first.forget();
+        second.forget();
+        first.clear_faults();
         first.fault(Rule::of("/start", Fault::redirect(307, &elsewhere)));
         assert_eq!(read(&http, &ask(&first.url("/start"))).await.unwrap(), "there");
         assert_eq!((shown_to(&first), shown_to(&second)), (vec![secret.clone()], vec![None]));
         assert_eq!(second.requests()[0].query, None, "nor what was in the URL");
     }
-    (first.forget(), first.clear_faults());
+    first.forget();
+    first.clear_faults();
     first.fault(Rule::of("/start", Fault::redirect(302, &first.url_by_name("/a"))));
     assert_eq!(read(&http, &ask(&first.url("/start"))).await.unwrap(), "here");
     assert_eq!(shown_to(&first), [secret.clone(), None]);
 
     // Whoever was led elsewhere comes back as a stranger.
-    (first.forget(), second.forget(), first.clear_faults());
+    first.forget();
+    second.forget();
+    first.clear_faults();
     first.fault(Rule::of("/start", Fault::redirect(302, &second.url("/back"))));
     second.fault(Rule::of("/back", Fault::redirect(302, &first.url("/a"))));
     assert_eq!(read(&http, &ask(&first.url("/start"))).await.unwrap(), "here");
@@ -210,20 +215,23 @@ async fn a_server_that_says_later_is_asked_again_and_not_for_ever() {
     assert_eq!(patient("/a").await.unwrap().response.status(), 200);
     assert_eq!(server.requests().len(), 3);
 
-    (server.forget(), server.clear_faults());
+    server.forget();
+    server.clear_faults();
     server.fault(("/a", Fault::status(500, "<html>hunter2</html>")));
     let error = patient("/a").await.unwrap_err();
     assert_eq!((error.reason(), server.requests().len()), ("SourceUnavailable", FRUITLESS as usize));
 
     // Longer than anybody waits here: whoever tries again is told.
-    (server.forget(), server.clear_faults());
+    server.forget();
+    server.clear_faults();
     let headers = vec![(RETRY_AFTER.to_string(), "90".to_owned())];
     server.fault(("/a", Fault::Answer { status: 429, headers, body: Bytes::new() }));
     let error = patient("/a").await.unwrap_err();
     assert_eq!((error.retry_after(), server.requests().len()), (Some(Duration::from_secs(90)), 1));
 
     // What will be the same again is not asked again.
-    (server.forget(), server.clear_faults());
+    server.forget();
+    server.clear_faults();
     assert_eq!(patient("/none").await.unwrap_err().reason(), "ArtifactNotFound");
     assert_eq!(server.requests().len(), 1);
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_artifacts::{Artifacts, Patience, Reach, Setup, Store};
+use longshore_artifacts::{Artifacts, Setup, Store};
 use longshore_testkit::web::{Fault, Rule, WebServer};
 use longshore_types::{ArtifactUrl, Scope};
 
@@ -17,12 +17,11 @@ fn artifacts(dir: &tempfile::TempDir, setup: Setup) -> Artifacts {
 }
 
 fn open() -> Setup {
-    let pause = Duration::from_millis(1);
-    Setup {
-        reach: Reach { private: true, ..Reach::default() },
-        patience: Patience { pause, longest_pause: pause, ..Patience::default() },
-        ..Setup::default()
-    }
+    let (mut setup, pause) = (Setup::default(), Duration::from_millis(1));
+    setup.reach.private = true;
+    setup.patience.pause = pause;
+    setup.patience.longest_pause = pause;
+    setup
 }
 
 async fn refusal(artifacts: &Artifacts, url: &str) -> (&'static str, Scope, String) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use longshore_artifacts::{
-    Artifacts, Credentials, Error, Expect, Fetched, Fingerprint, Order, Origin, Patience, Progress, Reach, Setup,
-    Source, Store, Web,
+    Artifacts, Credentials, Error, Expect, Fetched, Fingerprint, Order, Origin, Progress, Reach, Setup, Source, Store,
+    Web,
 };
 use longshore_testkit::web::{Fault, Page, Rule, WebServer};
 use longshore_types::{ArtifactUrl, Scope, Secret};
@@ -22,12 +22,11 @@ const PATH: &str = "/adapters/one.tar.gz";
 /// With pauses that nobody notices.
 fn setup() -> Setup {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let pause = Duration::from_millis(1);
-    Setup {
-        reach: Reach { private: true, ..Reach::default() },
-        patience: Patience { pause, longest_pause: pause, ..Patience::default() },
-        ..Setup::default()
-    }
+    let (mut setup, pause) = (Setup::default(), Duration::from_millis(1));
+    setup.reach.private = true;
+    setup.patience.pause = pause;
+    setup.patience.longest_pause = pause;
+    setup
 }
 
 /// A server, and a store that is filled from it.
@@ -179,7 +178,8 @@ async fn a_server_that_takes_no_head_is_asked_for_the_first_byte() {
     bench.server.put(PATH, "three");
     let by_head = bench.fingerprint().await;
     for status in [403, 405, 501] {
-        (bench.server.forget(), bench.server.clear_faults());
+        bench.server.forget();
+        bench.server.clear_faults();
         bench.server.fault(Rule::of(PATH, Fault::status(status, "")).only("HEAD"));
         let by_get = bench.fingerprint().await;
         assert!(by_head.proves_same(&by_get), "{status}");

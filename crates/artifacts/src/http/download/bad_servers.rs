@@ -94,7 +94,8 @@ async fn a_download_goes_on_where_its_connection_ended() {
 
     // So it does without a length, and where only the end itself was lost.
     for after in [40_000, SIZE as u64] {
-        (server.forget(), server.clear_faults());
+        server.forget();
+        server.clear_faults();
         server.fault((PATH, Fault::Chunked));
         server.fault(Rule::of(PATH, Fault::Cut { after }).times(1));
         assert!(fetched(&server).await.unwrap() == bytes());
@@ -159,7 +160,8 @@ async fn a_download_that_gets_nowhere_ends() {
     assert!(error.fault().message.starts_with(&format!("cannot read {}: ", server.url(PATH))), "{error}");
 
     // So does one that gets nowhere by a byte at a time.
-    (server.forget(), server.clear_faults());
+    server.forget();
+    server.clear_faults();
     server.fault((PATH, Fault::Cut { after: 1 }));
     assert_eq!(fetched(&server).await.unwrap_err().reason(), "SourceFailed");
     assert_eq!(server.requests().len(), ATTEMPTS as usize - 1);
@@ -189,7 +191,8 @@ async fn what_cannot_be_told_from_another_version_begins_anew_elsewhere() {
         assert_eq!(fetched(&server).await.unwrap_err().reason(), "SourceFailed");
         assert_eq!(server.requests().len(), 1);
         // Where a digest stands behind it, whatever comes is put to the test.
-        (server.forget(), server.clear_faults());
+        server.forget();
+        server.clear_faults();
         server.fault(Rule::of(PATH, Fault::Cut { after: 50_000 }).times(1));
         assert!(fetched_with(&server, patience(), true).await.unwrap() == bytes());
     }
