@@ -418,7 +418,7 @@ fn every_bad_archive_is_refused_for_its_own_reason_at_once_and_leaves_nothing_be
     let mut wrong = Vec::new();
     let count = cases.len();
     for (name, archive, reason) in cases {
-        let bench = Bench::new();
+        let bench = Bench::in_memory();
         let start = Instant::now();
         match bench.unpack(&archive[..]) {
             Ok(_) => wrong.push(format!("{name}: taken")),

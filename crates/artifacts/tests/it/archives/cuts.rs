@@ -20,7 +20,7 @@ fn forms() -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn an_archive_that_is_cut_at_any_byte_is_refused_as_incomplete() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     for (form, archive) in forms() {
         for cut in 1..archive.len() {
             let error = bench.unpack(&archive[..cut]).expect_err(&format!("{form} cut at {cut} was taken"));
@@ -36,7 +36,7 @@ fn an_archive_that_is_cut_at_any_byte_is_refused_as_incomplete() {
 
 #[test]
 fn a_turned_bit_never_makes_another_adapter() {
-    let bench = Bench::new();
+    let bench = Bench::in_memory();
     for (form, archive) in forms() {
         let sound = bench.unpack(&archive[..]).unwrap().verified.digest;
         // Plain tar has no checksum over the files, which is why this one is left out.
