@@ -20,7 +20,7 @@ mod adapter;
 const CHILD: &str = "LONGSHORE_TEST_STORE_CHILD";
 
 fn open_with(path: &Path, steps: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static) -> Store {
-    Store::open_with(path, Some(Box::new(steps))).unwrap()
+    Store::open_to_watch(path, StoreOptions::default(), Some(Box::new(steps))).unwrap()
 }
 
 /// Every step of a put of the adapter in `source`, in order.
@@ -226,7 +226,7 @@ fn a_fetch_that_nobody_waits_for_stops_and_leaves_nothing() {
         }
         Ok(())
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let artifacts = Arc::new(Artifacts::new(store.clone()));
     let fetch = runtime.spawn(async move { artifacts.fetch(&url, None).await });
     at_first_file.recv().unwrap();
