@@ -250,7 +250,7 @@ async fn i5_two_processes_that_fill_a_store_and_pin_never_lose_what_is_pinned() 
             let (store, holder) = (artifacts.store(), Holder::new(format!("pod-{life}")).unwrap());
             let mut lost = 0;
             for n in 0..40 {
-                let fetched = match runtime.block_on(artifacts.fetch(&Shelf::url((n * 7 % 9 + life * 3) % 9), None)) {
+                let fetched = match runtime.block_on(artifacts.fetch(&Shelf::url((n % 9 * 7 + life * 3) % 9), None)) {
                     Ok(fetched) => fetched,
                     Err(error) => {
                         // The other one's claims and pins may leave no room for a moment.
