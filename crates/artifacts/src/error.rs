@@ -171,6 +171,37 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The store's quota leaves no room, and nothing may go.
+    #[error(
+        "no room for {needed} bytes in the store: of its quota of {quota} bytes, {kept} are taken by adapters that are loaded or \
+         pinned and {claimed} by fetches under way; raise the quota, or delete adapters"
+    )]
+    QuotaFull {
+        /// Bytes that the adapter takes, as far as is known.
+        needed: u64,
+        /// Bytes that the store may take.
+        quota: u64,
+        /// Bytes of entries that somebody needs.
+        kept: u64,
+        /// Bytes that other fetches have claimed.
+        claimed: u64,
+    },
+    /// Somebody needs the entry, so it is not removed.
+    #[error("{digest} stays in the store: {holders} may still read its files")]
+    InUse {
+        /// The entry.
+        digest: Digest,
+        /// Who has pinned it.
+        holders: String,
+    },
+    /// Nobody can be called that who pins entries.
+    #[error(
+        "{name:?} cannot name a holder of pins: use 1 to 200 letters, digits, `-`, `_` and `.`, the first one no `.`"
+    )]
+    HolderInvalid {
+        /// The name.
+        name: String,
+    },
     /// The store cannot be used.
     #[error("cannot {doing} {path} in the store")]
     Store {
@@ -214,7 +245,9 @@ impl Error {
             Self::Unavailable { .. } => "SourceUnavailable",
             Self::Corrupted { .. } => "ArtifactCorrupted",
             Self::Source { .. } => "SourceFailed",
-            Self::StoreFull { .. } => "StoreFull",
+            Self::StoreFull { .. } | Self::QuotaFull { .. } => "StoreFull",
+            Self::InUse { .. } => "AdapterInUse",
+            Self::HolderInvalid { .. } => "InvalidHolder",
             Self::Store { .. } => "StoreFailed",
             Self::StorePath { .. } => "InvalidStore",
             Self::Abandoned => "Abandoned",
@@ -229,6 +262,8 @@ impl Error {
             | Self::Corrupted { .. }
             | Self::Source { .. }
             | Self::StoreFull { .. }
+            | Self::QuotaFull { .. }
+            | Self::InUse { .. }
             | Self::Store { .. }
             | Self::Abandoned => true,
             Self::UnsupportedScheme { .. }
@@ -245,6 +280,7 @@ impl Error {
             | Self::Refused { .. }
             | Self::Invalid(_)
             | Self::DigestMismatch { .. }
+            | Self::HolderInvalid { .. }
             | Self::StorePath { .. } => false,
         }
     }

@@ -15,7 +15,7 @@
 //! use longshore_artifacts::{Artifacts, Store};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! let artifacts = Artifacts::new(Store::open(dir.path().join("store"))?);
 //! let error = artifacts.fetch(&"/srv/adapters/none".parse()?, None).await.unwrap_err();
 //! assert_eq!(error.reason(), "ArtifactNotFound");
@@ -49,6 +49,10 @@ pub use source::oci::{Oci, OciOptions};
 pub use source::web::Web;
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;
+pub use store::account::Usage;
+pub use store::options::StoreOptions;
+pub use store::pins::{Holder, Pin};
+pub use store::repair::{Damaged, Repaired};
 pub use store::staging::{Limits, StagedFile, Staging};
 pub use store::view::StoreView;
 pub use verify::base::BaseShapes;

@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::source::local::{Local, blocking};
 use crate::source::{Fingerprint, Setup, Source};
 use crate::store::Store;
+use crate::store::holds::Hold;
 use crate::verify::Verified;
 use crate::verify::base::BaseShapes;
 
@@ -50,13 +51,15 @@ impl Order {
     }
 }
 
-/// An adapter in the store.
+/// An adapter in the store. While this or a clone of it lives, the same process does not remove it to make room. Others may,
+/// until it is [pinned](Store::pin).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// What is known of it.
     pub verified: Verified,
     /// The directory, as this process sees it.
     pub path: PathBuf,
+    pub(crate) hold: Hold,
 }
 
 impl Fetched {
@@ -66,15 +69,16 @@ impl Fetched {
     }
 }
 
-/// Fetches adapters into a store. Cheap to share behind an `Arc`.
+/// Fetches adapters into a store. Cheap to share behind an `Arc`. Fetching takes a tokio runtime that has its timers.
 ///
-/// Fetches of one reference happen one after the other, and a later one finds what the earlier one stored. A reference whose
-/// source proves that nothing has changed since this process last fetched it is not read again; what is remembered is
-/// forgotten with the process, since a proof by file times is only as good as the process that took it.
+/// Fetches of one reference happen one after the other, also in several processes that share the store, and a later one finds
+/// what the earlier one stored. A reference whose source proves that nothing has changed since it was last fetched is not read
+/// again: since any process fetched it, or since this one did where the proof is by file times, which are only as good as the
+/// process that took them. Whoever asks, and with whatever credentials: the source has to admit them first, each time.
 pub struct Artifacts {
     store: Store,
     sources: Vec<Arc<dyn Source>>,
-    flights: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     remembered: Mutex<HashMap<String, (Fingerprint, Digest)>>,
     places: Semaphore,
 }
@@ -85,7 +89,7 @@ impl Artifacts {
         Self {
             store,
             sources: vec![Arc::new(Local)],
-            flights: Mutex::default(),
+            turns: Mutex::default(),
             remembered: Mutex::default(),
             places: Semaphore::new(AT_ONCE),
         }
@@ -133,13 +137,28 @@ impl Artifacts {
     /// # Errors
     /// [`Error::UnsupportedScheme`], why the source cannot be read, what is wrong with the adapter, or with the store.
     pub async fn fulfil(&self, order: &Order) -> Result<Fetched, Error> {
-        let Order { origin, expect, progress } = order;
+        let Order { origin, expect, .. } = order;
         let source = self.source(&origin.url)?;
-        let _flight = self.flight(&origin.url).await;
+        // Each asks by itself, and before anybody waits: this is how the source admits the credentials.
         let before = source.fingerprint(origin).await?;
         if let Some(fetched) = self.recall(&origin.url, &before, expect).await? {
             return Ok(fetched);
         }
+        let (turn, has_waited) = self.turn(&origin.url).await;
+        let flight = self.store.flight(&origin.url).await;
+        // What others fetched meanwhile may be what we were admitted to. If it is not, ours is old by now.
+        if let Some(fetched) = self.recall(&origin.url, &before, expect).await? {
+            return Ok(fetched);
+        }
+        let before = if has_waited || flight.has_waited() { source.fingerprint(origin).await? } else { before };
+        let fetched = flight.during(self.bring(source, order, before)).await;
+        drop(turn);
+        fetched
+    }
+
+    /// Fetches what is ordered, which stood for what `before` holds.
+    async fn bring(&self, source: &Arc<dyn Source>, order: &Order, before: Fingerprint) -> Result<Fetched, Error> {
+        let Order { origin, expect, progress } = order;
         // Closed only with the semaphore, which lives as long as we do.
         let _place = self.places.acquire().await.map_err(|_| Error::Abandoned)?;
         let (store, base) = (self.store.clone(), expect.base.clone());
@@ -153,8 +172,13 @@ impl Artifacts {
         if before.differs(&after) || staging.stands_for().is_some_and(|found| before.differs(found)) {
             return Err(Error::Changed { what: origin.url.to_string() });
         }
-        let (store, expected) = (self.store.clone(), expect.clone());
-        let fetched = blocking(move || store.commit(staging, &expected)).await?;
+        let (store, expected, url) = (self.store.clone(), expect.clone(), origin.url.clone());
+        let (fetched, before) = blocking(move || {
+            let fetched = store.commit(staging, &expected)?;
+            store.learn(&url, &before, &fetched.verified.digest);
+            Ok((fetched, before))
+        })
+        .await?;
         drop(abandon);
         self.remember(&origin.url, before, fetched.verified.digest);
         Ok(fetched)
@@ -177,36 +201,39 @@ impl Artifacts {
         })
     }
 
-    /// Waits until nobody else fetches `url`.
-    async fn flight(&self, url: &ArtifactUrl) -> OwnedMutexGuard<()> {
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            flights.retain(|_, flight| flight.strong_count() > 0);
-            let known = flights.get(url.as_written()).and_then(Weak::upgrade);
+    /// Waits until nobody else in this process fetches `url`, and says whether it had to.
+    async fn turn(&self, url: &ArtifactUrl) -> (OwnedMutexGuard<()>, bool) {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(url.as_written()).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
-                let flight = Arc::default();
-                flights.insert(url.as_written().to_owned(), Arc::downgrade(&flight));
-                flight
+                let turn = Arc::default();
+                turns.insert(url.as_written().to_owned(), Arc::downgrade(&turn));
+                turn
             })
         };
-        flight.lock_owned().await
+        match turn.clone().try_lock_owned() {
+            Ok(ours) => (ours, false),
+            Err(_) => (turn.lock_owned().await, true),
+        }
     }
 
-    /// What was fetched from `url` before, if that is still it.
+    /// What was fetched from `url` before, by anybody, if that is still it.
     async fn recall(&self, url: &ArtifactUrl, now: &Fingerprint, expect: &Expect) -> Result<Option<Fetched>, Error> {
-        let digest = {
+        let remembered = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            match remembered.get(url.as_written()) {
-                Some((then, digest)) if then.proves_same(now) => *digest,
-                _ => return Ok(None),
-            }
+            remembered.get(url.as_written()).filter(|(then, _)| then.proves_same(now)).map(|(_, digest)| *digest)
         };
-        if let Some(expected) = expect.pinned.filter(|pinned| *pinned != digest) {
-            return Err(Error::DigestMismatch { expected, found: digest });
-        }
-        let (store, base) = (self.store.clone(), expect.base.clone());
-        let verified = blocking(move || store.entry(&digest, base)).await?;
-        Ok(verified.map(|verified| Fetched { verified, path: self.store.path_of(&digest) }))
+        let (store, url, now, expect) = (self.store.clone(), url.clone(), now.clone(), expect.clone());
+        blocking(move || {
+            let Some(digest) = remembered.or_else(|| store.known(&url, &now)) else { return Ok(None) };
+            if let Some(expected) = expect.pinned.filter(|pinned| *pinned != digest) {
+                return Err(Error::DigestMismatch { expected, found: digest });
+            }
+            store.hand_out(&digest, expect.base)
+        })
+        .await
     }
 
     fn remember(&self, url: &ArtifactUrl, fingerprint: Fingerprint, digest: Digest) {

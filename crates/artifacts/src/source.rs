@@ -9,8 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longshore_types::Scheme;
+use longshore_types::{Digest, Scheme};
+use sha2::{Digest as _, Sha256};
 
+use crate::digest::finish;
 use crate::error::Error;
 use crate::http::Http;
 use crate::http::patience::Patience;
@@ -34,7 +36,8 @@ pub trait Source: Send + Sync + 'static {
     /// sizes, by the commit that a branch points to, by entity tags. Fails as [`Source::fetch`] would where there is nothing.
     ///
     /// It is also how credentials are held against the source, since an entry of the store is given out only behind it: it
-    /// fails where they would not be let to read the files themselves.
+    /// fails where they would not be let to read the files themselves. Where whoever asks may choose the endpoint, the text
+    /// names it: one endpoint's word is not another's.
     async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error>;
 
     /// Puts every kept file that `origin` stands for into `staging`, and tells it of those that are not kept. Ends early when
@@ -83,13 +86,30 @@ pub struct Fingerprint {
     text: Arc<str>,
     /// Whether a later change is sure to show.
     settled: bool,
+    /// Whether another process would see the same text for the same bytes, and never for others.
+    durable: bool,
 }
 
 impl Fingerprint {
     /// A fingerprint of this text. `settled` is false where a change could yet happen that the text would not show, as with
     /// a file that was written in the same tick of its file system's clock.
     pub fn new(text: impl AsRef<str>, settled: bool) -> Self {
-        Self { text: Arc::from(text.as_ref()), settled }
+        Self { text: Arc::from(text.as_ref()), settled, durable: true }
+    }
+
+    /// One that says nothing to another process, as it is made of a file system's times and identities: those may come again
+    /// after a restart.
+    #[must_use]
+    pub fn for_this_process(mut self) -> Self {
+        self.durable = false;
+        self
+    }
+
+    /// The digest of what is compared, to be written down in its stead; none where other processes must not rely on it.
+    pub(crate) fn durable(&self) -> Option<Digest> {
+        let mut hash = Sha256::new();
+        hash.update(self.text.as_bytes());
+        (self.settled && self.durable).then(|| finish(hash))
     }
 
     /// Whether `later` stands for the same bytes for sure.

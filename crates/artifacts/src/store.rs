@@ -2,18 +2,32 @@
 //!
 //! ```text
 //! <store>/sha256-<64 hex digits>/    an entry: the adapter's kept files and .longshore.json, which lists them
+//! <store>/.lock                      held for moments by who changes which entries there are, or pins one
+//! <store>/.pins/                     who needs which entry, see `pins`
+//! <store>/.known/                    what references stood for, see `known`
 //! <store>/.staging/lock              held for a moment by who opens or cleans
 //! <store>/.staging/<session>/        one per process, with a lock that it holds while it lives
 //! <store>/.staging/<session>/<n>/    an adapter on its way in, or an entry on its way out
+//! <store>/.staging/*.flight          see `flight`
 //! ```
 //!
 //! An entry appears by one rename, after all of it is on disk, and goes by one rename, so it is whole whenever it is there.
-//! What a process leaves in staging when it dies is removed by the next one that opens the store.
+//! What a process leaves in staging when it dies is removed by the next one that opens the store. Whatever else is in the
+//! directory is left alone.
 
+pub(crate) mod account;
+pub(crate) mod flight;
+pub(crate) mod holds;
+pub(crate) mod options;
+pub(crate) mod pins;
+pub(crate) mod repair;
 pub(crate) mod staging;
 pub(crate) mod view;
 
+mod known;
+mod lock;
 mod manifest;
+mod room;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -23,7 +37,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use longshore_types::{Digest, Root};
 
@@ -32,7 +46,12 @@ use crate::resolve::{Expect, Fetched};
 use crate::source::local::Listing;
 use crate::verify::base::BaseShapes;
 use crate::verify::{Verified, verify_dir, verify_headers};
+use account::unless_gone;
+use holds::Holds;
 use manifest::Manifest;
+use options::StoreOptions;
+use repair::Repaired;
+use room::{Away, Room, remove_whatever};
 use session::Session;
 use staging::{DIR_MODE, Limits, Staging};
 use view::{StoreView, digest_of_entry};
@@ -46,7 +65,9 @@ struct Inner {
     /// Further paths under which the same store is listed.
     aliases: Vec<StoreView>,
     session: Session,
-    limits: Limits,
+    options: StoreOptions,
+    holds: Arc<Holds>,
+    repaired: OnceLock<Repaired>,
     steps: Option<Box<Steps>>,
 }
 
@@ -69,15 +90,24 @@ pub(crate) enum Step {
 }
 
 impl Store {
-    /// Opens the store at `path`, which is made where it does not exist, and removes what dead processes left behind.
+    /// Opens the store at `path`, which is made where it does not exist, and removes what dead processes left behind. There is
+    /// no quota.
     ///
     /// # Errors
     /// [`Error::StorePath`] for a path that engines could not be told, [`Error::Store`] where the directory cannot be used.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open_with(path.as_ref(), None)
+        Self::open_with(path, StoreOptions::default())
     }
 
-    fn open_with(path: &Path, steps: Option<Box<Steps>>) -> Result<Self, Error> {
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, Error> {
+        Self::open_to_watch(path.as_ref(), options, None)
+    }
+
+    fn open_to_watch(path: &Path, options: StoreOptions, steps: Option<Box<Steps>>) -> Result<Self, Error> {
         let failed = |source| Error::store("open", path, source);
         if !path.is_dir() {
             fs::create_dir_all(path).map_err(failed)?;
@@ -92,8 +122,21 @@ impl Store {
         // An engine may have been given the path as it was written, by a process before this one.
         let given = text(path).and_then(|path| StoreView::new(&path).ok()).filter(|given| *given != view);
         let session = Session::open(&real)?;
-        let (aliases, limits) = (given.into_iter().collect(), Limits::default());
-        Ok(Self(Arc::new(Inner { view, aliases, session, limits, steps })))
+        let (aliases, holds, repaired) = (given.into_iter().collect(), Arc::default(), OnceLock::new());
+        let store = Self(Arc::new(Inner { view, aliases, session, options, holds, repaired, steps }));
+        // Nobody else has it yet, so it is not set.
+        let _ = store.0.repaired.set(store.repair()?);
+        Ok(store)
+    }
+
+    /// What was found damaged when it was opened.
+    pub fn repaired(&self) -> &Repaired {
+        self.0.repaired.get_or_init(Repaired::default)
+    }
+
+    /// How it is used.
+    pub fn options(&self) -> &StoreOptions {
+        &self.0.options
     }
 
     /// The store as this process sees it.
@@ -133,6 +176,15 @@ impl Store {
             None => Ok(None),
             Some(manifest) => verify_headers(&path, manifest.files(), base).map(Some),
         }
+    }
+
+    /// Hands out the whole entry of `digest`, held against the base model's shapes, which counts as a use of it; none where
+    /// there is none.
+    pub(crate) fn hand_out(&self, digest: &Digest, base: Option<Arc<BaseShapes>>) -> Result<Option<Fetched>, Error> {
+        let hold = self.holds().hold(*digest);
+        let Some(verified) = self.entry(digest, base)? else { return Ok(None) };
+        self.touch(digest);
+        Ok(Some(Fetched { verified, path: self.path_of(digest), hold }))
     }
 
     /// The digests of all entries, damaged ones too, in order.
@@ -177,7 +229,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub fn stage(&self, base: Option<Arc<BaseShapes>>) -> Result<Staging, Error> {
-        let dir = self.0.session.fresh();
+        let dir = self.fresh();
         let failed = |source| Error::store("create", &dir, source);
         fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
         let staging = Staging::new(self.clone(), dir.clone(), base);
@@ -196,9 +248,10 @@ impl Store {
         if let Some(expected) = expect.pinned.filter(|pinned| *pinned != digest) {
             return Err(Error::DigestMismatch { expected, found: digest });
         }
-        let path = self.path_of(&digest);
-        let fetched = Fetched { verified, path };
+        let (path, hold) = (self.path_of(&digest), self.holds().hold(digest));
+        let fetched = Fetched { verified, path, hold };
         if self.contains(&digest) {
+            self.touch(&digest);
             return Ok(fetched);
         }
         let dir = staging.dir().to_owned();
@@ -208,11 +261,28 @@ impl Store {
         fs::set_permissions(&dir, mode).map_err(|source| Error::store("open up", &dir, source))?;
         sync_dir(&dir)?;
         self.step(Step::StagingSynced, &dir)?;
-        self.publish(&mut staging, &fetched.path)?;
-        self.step(Step::Renamed, &fetched.path)?;
-        sync_dir(Path::new(self.0.view.prefix()))?;
+        let mut away = Away::default();
+        let published = self.publish_where_there_is_room(&mut staging, &digest, &fetched.path, &mut away);
+        self.discard(away)?;
+        published?;
+        sync_dir(self.root())?;
         self.step(Step::StoreSynced, &fetched.path)?;
         Ok(fetched)
+    }
+
+    fn publish_where_there_is_room(
+        &self,
+        staging: &mut Staging,
+        digest: &Digest,
+        path: &Path,
+        away: &mut Away,
+    ) -> Result<(), Error> {
+        let dir = staging.dir().to_owned();
+        let room = Room { store: self, guard: lock::take(self.root())?, staged: &dir };
+        let bytes = account::size_on_disk(&dir).map_err(|source| Error::store("measure", &dir, source))?;
+        room.make(bytes, Some(digest), away)?;
+        self.publish(staging, path)?;
+        self.step(Step::Renamed, path)
     }
 
     /// Gives the staged directory its name.
@@ -233,28 +303,60 @@ impl Store {
         }
     }
 
-    /// Removes the entry of `digest`; says whether there was one.
+    /// Removes the entry of `digest`, damaged or not; says whether there was one.
     ///
-    /// Nothing here knows who uses it. An engine that has an adapter registered reads its files again long after it was
-    /// loaded, and dies where they are gone: unload it, wait until it is idle, and only then call this (I5).
+    /// It is refused where somebody has pinned it. Beyond that nothing here knows who uses it. An engine that has an adapter
+    /// registered reads its files again long after it was loaded, and dies where they are gone: unload it, wait until it is
+    /// idle, and only then call this (I5).
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::InUse`], or [`Error::Store`]: also where the file system has no locks, since then somebody may be about to pin
+    /// it.
     pub fn remove(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.path_of(digest);
-        let away = self.0.session.fresh();
-        match fs::rename(&path, &away) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            moved => moved.map_err(|source| Error::store("move away", &path, source))?,
+        let away = self.fresh();
+        {
+            let guard = lock::take(self.root())?;
+            if !guard.is_exclusive() {
+                return Err(Error::store("lock for a removal", self.root(), io::ErrorKind::Unsupported.into()));
+            }
+            if let Some(holders) = self.all_pins()?.holders_of(digest) {
+                return Err(Error::InUse { digest: *digest, holders });
+            }
+            let moved = unless_gone(fs::rename(&path, &away));
+            if moved.map_err(|source| Error::store("move away", &path, source))?.is_none() {
+                return Ok(false);
+            }
         }
         self.step(Step::MovedAway, &path)?;
-        fs::remove_dir_all(&away).map_err(|source| Error::store("remove", &away, source))?;
+        remove_whatever(&away).map_err(|source| Error::store("remove", &away, source))?;
         self.step(Step::Removed, &path)?;
         Ok(true)
     }
 
     fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.0.options.limits
+    }
+
+    fn root(&self) -> &Path {
+        Path::new(self.0.view.prefix())
+    }
+
+    fn holds(&self) -> &Arc<Holds> {
+        &self.0.holds
+    }
+
+    /// A path in our own staging area that nobody has had before.
+    fn fresh(&self) -> PathBuf {
+        self.0.session.fresh()
+    }
+
+    /// Remembers that the entry of `digest` is used now.
+    fn touch(&self, digest: &Digest) {
+        if let Err(error) = Manifest::touch(&self.path_of(digest)) {
+            // It belongs to another user, or is just gone. At worst it goes before its turn.
+            tracing::debug!(%digest, error = &error as &dyn std::error::Error, "Cannot write down that an entry is used");
+        }
     }
 
     fn step(&self, step: Step, path: &Path) -> Result<(), Error> {

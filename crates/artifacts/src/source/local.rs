@@ -161,7 +161,9 @@ impl Listing {
             staging.hint(hint);
         }
         let progress = staging.progress().clone();
-        progress.expect(self.files.iter().map(|opened| opened.size).sum());
+        let total = self.files.iter().map(|opened| opened.size).sum();
+        progress.expect(total);
+        staging.reserve(total)?;
         for mut opened in self.files {
             let mut staged = staging.file(&opened.name, Some(opened.size))?;
             if staged.share(&opened.file)? {
@@ -203,7 +205,7 @@ impl Listing {
         for name in self.passed_over.iter().filter(|name| FileKind::is_pickle(name)) {
             let _ = writeln!(text, "{name}");
         }
-        Fingerprint::new(text, is_settled(self.opened_at, newest))
+        Fingerprint::new(text, is_settled(self.opened_at, newest)).for_this_process()
     }
 }
 

@@ -1,18 +1,22 @@
 //! The part of the staging area that belongs to one process, and the removal of what dead ones left.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 
+use super::lock;
 use crate::error::Error;
 
 /// The name of the staging area, which no digest has.
 pub(super) const STAGING: &str = ".staging";
-const LOCK: &str = "lock";
+/// In the staging area and in each session.
+pub(super) const LOCK: &str = "lock";
+/// What the names of claims end with.
+const CLAIM: &str = "claim";
 
 /// A directory of this process's own. It is removed when the process ends well; else its lock falls with the process, and
 /// the next one sees that nobody holds it.
@@ -34,15 +38,16 @@ impl Session {
             _ => {}
         }
         // While this is held, a session is either not there yet or has its lock.
-        let area_lock = lock_file(&area).map_err(failed)?;
-        let can_lock = lock(&area_lock).map_err(failed)?;
+        let area_lock = lock::open(&area.join(LOCK)).map_err(failed)?;
+        // Without locks nobody can be known to be dead, so nothing is swept.
+        let can_lock = lock::lock(&area_lock).map_err(failed)?;
         if can_lock {
             sweep(&area).map_err(failed)?;
         }
         let dir = tempfile::Builder::new().prefix("session-").tempdir_in(&area).map_err(failed)?;
-        let own = lock_file(dir.path()).map_err(failed)?;
+        let own = lock::open(&dir.path().join(LOCK)).map_err(failed)?;
         if can_lock {
-            lock(&own).map_err(failed)?;
+            lock::lock(&own).map_err(failed)?;
         }
         Ok(Self { dir, next: AtomicU64::new(0), _lock: own })
     }
@@ -53,17 +58,14 @@ impl Session {
     }
 }
 
-fn lock_file(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(dir.join(LOCK))
+/// Where it is written how much room what is staged at `staged` has.
+pub(super) fn claim_of(staged: &Path) -> PathBuf {
+    staged.with_extension(CLAIM)
 }
 
-/// Waits for the lock. `false` where the file system has none: then nothing is swept, since nobody can be known to be dead.
-fn lock(file: &File) -> io::Result<bool> {
-    match file.lock() {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-        Err(error) => Err(error),
-    }
+/// Whether this is such a place.
+pub(super) fn is_claim(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == CLAIM)
 }
 
 /// Removes the sessions that nobody holds. One that cannot be removed is left for the next.

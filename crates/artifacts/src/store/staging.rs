@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Step, Store};
 use longshore_types::Digest;
+
+use super::room::Claim;
+use super::{Step, Store};
 
 use crate::error::{Defect, Error};
 use crate::progress::Progress;
@@ -54,12 +56,13 @@ pub struct Staging {
     progress: Progress,
     whiteout: Option<String>,
     stands_for: Option<Fingerprint>,
+    claim: Claim,
     committed: bool,
 }
 
 impl Staging {
     pub(super) fn new(store: Store, dir: PathBuf, base: Option<Arc<BaseShapes>>) -> Self {
-        let (verifier, abandoned) = (Verifier::new(base), Arc::default());
+        let (verifier, abandoned, claim) = (Verifier::new(base), Arc::default(), Claim::new(dir.clone()));
         Self {
             store,
             dir,
@@ -70,6 +73,7 @@ impl Staging {
             progress: Progress::default(),
             whiteout: None,
             stands_for: None,
+            claim,
             committed: false,
         }
     }
@@ -143,6 +147,15 @@ impl Staging {
         Ok(())
     }
 
+    /// Makes sure that there is room for `bytes` of kept files altogether. A source that knows them calls this before it reads
+    /// the first, since what there is no room for need not be read. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::QuotaFull`], or what is wrong with the store.
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), Error> {
+        self.claim.cover(&self.store, self.bytes, bytes)
+    }
+
     /// Begins a kept file.
     ///
     /// # Errors
@@ -158,13 +171,16 @@ impl Staging {
         }
         // Checks the name, before there is a path made of it.
         let check = self.verifier.file(name, size)?;
+        if let Some(size) = size {
+            self.claim.cover(&self.store, self.bytes, self.bytes.saturating_add(size))?;
+        }
         let path = self.dir.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         let file = options.open(&path).map_err(|source| Error::store("create", &path, source))?;
         self.store.step(Step::FileCreated, &path)?;
-        let (store, bytes, abandoned) = (&self.store, &mut self.bytes, &*self.abandoned);
-        Ok(StagedFile { store, bytes, abandoned, path, file, check })
+        let (store, bytes, claim) = (&self.store, &mut self.bytes, &mut self.claim);
+        Ok(StagedFile { store, bytes, claim, abandoned: &self.abandoned, path, file, check })
     }
 
     /// The conclusion, and where the files are.
@@ -198,6 +214,7 @@ impl Drop for Staging {
 pub struct StagedFile<'s> {
     store: &'s Store,
     bytes: &'s mut u64,
+    claim: &'s mut Claim,
     abandoned: &'s AtomicBool,
     path: PathBuf,
     file: File,
@@ -246,7 +263,8 @@ impl StagedFile<'_> {
         if *self.bytes > self.store.limits().bytes {
             return Err(too_many_bytes(self.store.limits()));
         }
-        Ok(self.check.feed(bytes)?)
+        self.check.feed(bytes)?;
+        self.claim.cover(self.store, *self.bytes, 0)
     }
 
     /// Hashes `bytes` and does nothing else with them: after a defect, to learn whether the source has it too.

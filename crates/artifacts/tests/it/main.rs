@@ -4,6 +4,7 @@
 
 mod adapter;
 mod archives;
+mod crash;
 mod defects;
 mod header;
 mod hub;
@@ -13,4 +14,8 @@ mod oci_access;
 mod oci_archives;
 mod sources;
 mod store;
+mod store_repair;
+mod store_room;
+mod store_shared;
+mod store_shelf;
 mod web;

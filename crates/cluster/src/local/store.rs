@@ -84,7 +84,10 @@ impl Depot for ArtifactDepot {
         self.blocking(move |store| {
             let removed = users.while_alone(|| store.remove(&digest)).map_err(|error| error.to_string())?;
             // Where others use the store too, what nobody here needs may be what they serve from.
-            removed.unwrap_or(Ok(false)).map_err(|error| words(&error))
+            match removed.unwrap_or(Ok(false)) {
+                Err(Error::InUse { .. }) => Ok(false),
+                removed => removed.map_err(|error| words(&error)),
+            }
         })
         .await
     }
