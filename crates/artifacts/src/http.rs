@@ -140,10 +140,7 @@ impl Http {
             let response = match tokio::time::timeout(HEAD, request).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) => return Err(failed(ask.what(), error)),
-                Err(_) => {
-                    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
-                    return Err(Error::Source { what: ask.what(), source });
-                }
+                Err(_) => return Err(no_answer(ask.what())),
             };
             let status = response.status();
             let target = response.headers().get(LOCATION).filter(|_| status.is_redirection());
@@ -165,7 +162,22 @@ impl Http {
         }
     }
 
-    /// The same, where anything but success is a failure. HTML in the place of a file is left to whoever reads it.
+    /// Sends a request that somebody else has made and signed. Redirects are not followed, and statuses are not judged.
+    /// `trusted` says that a person has configured its host.
+    ///
+    /// # Errors
+    /// [`Error::AddressRefused`], [`Error::Source`] where there is no answer.
+    pub(crate) async fn pass(&self, request: reqwest::Request, trusted: bool) -> Result<Response, Error> {
+        self.reach.admit_as(request.url(), trusted)?;
+        let client = if trusted { &self.trusting } else { &self.wary };
+        let what = shown(request.url());
+        match tokio::time::timeout(HEAD, client.execute(request)).await {
+            Ok(answer) => answer.map_err(|error| failed(what, error)),
+            Err(_) => Err(no_answer(what)),
+        }
+    }
+
+    /// [`Http::send`], where anything but success is a failure. HTML in the place of a file is left to whoever reads it.
     ///
     /// # Errors
     /// As [`Http::send`], or what the status means.
@@ -225,7 +237,7 @@ pub(crate) fn refusal(ask: &Ask, status: StatusCode, headers: &HeaderMap) -> Opt
 }
 
 /// Seconds that an answer asks us to wait. Dates are not read: our clock and theirs may differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
@@ -242,6 +254,11 @@ pub(crate) fn failed(what: impl Into<String>, error: reqwest::Error) -> Error {
         cause = inner.source();
     }
     Error::Source { what: what.into(), source: std::io::Error::other(error) }
+}
+
+fn no_answer(what: String) -> Error {
+    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
+    Error::Source { what, source }
 }
 
 pub(crate) fn stalled(ask: &Ask) -> Error {

@@ -43,6 +43,8 @@ pub use origin::{Credentials, Origin};
 pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::local::Local;
+pub use source::objects::Objects;
+pub use source::objects::options::{AzureOptions, GcsOptions, ObjectOptions, S3Options, WebIdentity};
 pub use source::{Fingerprint, Setup, Source};
 pub use store::Store;
 pub use store::staging::{Limits, StagedFile, Staging};

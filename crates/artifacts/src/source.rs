@@ -1,6 +1,7 @@
 //! Where adapters come from.
 
 pub(crate) mod local;
+pub(crate) mod objects;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use crate::error::Error;
 use crate::http::Http;
 use crate::http::reach::Reach;
 use crate::origin::Origin;
+use crate::source::objects::Objects;
+use crate::source::objects::options::ObjectOptions;
 use crate::store::staging::Staging;
 
 /// One kind of place that adapters come from. Every implementation passes the same behaviour suite.
@@ -40,13 +43,19 @@ pub trait Source: Send + Sync + 'static {
 pub struct Setup {
     /// Which addresses may be reached.
     pub reach: Reach,
+    /// Where object stores are, and who this process is to them.
+    pub objects: ObjectOptions,
 }
 
 impl Setup {
     /// Every source that there is, but for this machine's directories.
     pub(crate) fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        let _http = Http::new(self.reach)?;
-        Ok(Vec::new())
+        let http = Http::new(self.reach)?;
+        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+        for objects in Objects::every(&http, &self.objects)? {
+            sources.push(Arc::new(objects));
+        }
+        Ok(sources)
     }
 }
 
