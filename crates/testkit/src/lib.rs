@@ -4,6 +4,7 @@
 //! - [`adapters`] makes tiny LoRA adapters, valid and broken, without Python.
 //! - [`contract`] is one suite of probes for the simulated engine and for real ones: where they differ, it finds it.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
+//! - [`s3`] is an object store that speaks S3, checks credentials, and fails to order.
 //! - [`tiny`] is the base model that they are made for.
 //!
 //! This crate deliberately decides nothing and is never part of a deployment; only `longshore up --simulate` and tests
@@ -24,6 +25,7 @@
 pub mod adapters;
 pub mod contract;
 pub mod real;
+pub mod s3;
 mod sim;
 pub mod tiny;
 
