@@ -35,6 +35,7 @@ use crate::verify::defect::shown;
 use options::ObjectOptions;
 use place::Place;
 use read::Object;
+use session::Why;
 use wire::Wire;
 
 /// Names looked at below one prefix. Training directories have some hundred.
@@ -87,8 +88,8 @@ struct Built {
     operator: Operator,
     /// What tells it from every other bucket, endpoint included.
     identity: String,
-    /// Whether it shows credentials.
-    shows: bool,
+    /// Where it says why it has nothing to show; none where it need not.
+    why: Option<Why>,
 }
 
 impl Objects {
@@ -139,7 +140,7 @@ impl Objects {
         let place = Place::parse(&origin.url)?;
         let wire = Wire::new(http.clone(), metadata.clone());
         let credentials = &origin.credentials;
-        let Built { operator, identity, shows } = match kind {
+        let Built { operator, identity, why } = match kind {
             Kind::S3(process) => s3::open(credentials, options, process, &place, wire)?,
             Kind::Gcs(process) => gcs::open(credentials, options, process, &place, wire)?,
             Kind::Azure(process) => azure::open(credentials, options, process, &place, wire)?,
@@ -149,13 +150,13 @@ impl Objects {
             .layer(requests.clone())
             .layer(RetryLayer::new().with_max_times(RETRIES).with_min_delay(WAIT).with_jitter())
             .layer(TracingLayer::new());
-        Ok(Bucket { operator, place, identity, shows, ahead: ahead.clone() })
+        Ok(Bucket { operator, place, identity, why, ahead: ahead.clone() })
     }
 }
 
 /// A client that sends by `wire`.
 fn operator(builder: impl Builder, wire: Wire) -> Result<Operator, Error> {
-    let operator = Operator::new(builder).map_err(|error| failure::meaning(&error, "the object store", true))?;
+    let operator = Operator::new(builder).map_err(|error| failure::meaning(&error, "the object store", None))?;
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(wire));
     Ok(operator.with_context(context))
 }
@@ -165,7 +166,7 @@ struct Bucket {
     operator: Operator,
     place: Place,
     identity: String,
-    shows: bool,
+    why: Option<Why>,
     ahead: Arc<Semaphore>,
 }
 
@@ -216,7 +217,7 @@ impl Bucket {
     }
 
     fn failed(&self, error: &opendal::Error, key: &str) -> Error {
-        failure::meaning(error, &self.shown(key), self.shows)
+        failure::meaning(error, &self.shown(key), self.why.as_ref())
     }
 
     /// Looks at one object. This is where credentials show that they may read, and not only list.
@@ -317,7 +318,7 @@ impl Bucket {
             _ => reader,
         };
         let reader = reader.await.map_err(|error| self.failed(&error, &file.key))?;
-        Ok(Object::new(reader, self.shown(&file.key), self.shows, file.size, self.ahead.clone()))
+        Ok(Object::new(reader, self.shown(&file.key), self.why.clone(), file.size, self.ahead.clone()))
     }
 
     /// Where there seems to be an adapter, if not here: people name the prefix of a training run, and the adapter is in one

@@ -5,5 +5,7 @@
 mod adapter;
 mod defects;
 mod header;
+mod objects;
+mod objects_elsewhere;
 mod sources;
 mod store;

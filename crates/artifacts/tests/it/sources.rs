@@ -10,7 +10,7 @@ use longshore_types::{ArtifactUrl, Digest, Scheme, Scope};
 use crate::adapter::{Adapter, CONFIG, WEIGHTS};
 
 /// A place that one source reads from, and a hand that changes it.
-trait World {
+pub trait World {
     /// The source.
     fn source(&self) -> Arc<dyn Source>;
     /// Puts an adapter's files in a place of their own and says where.
@@ -24,7 +24,7 @@ trait World {
 }
 
 /// Everything that every source has to do.
-async fn behaves(world: &dyn World) {
+pub async fn behaves(world: &dyn World) {
     let store_dir = tempfile::tempdir().unwrap();
     let artifacts = Artifacts::new(Store::open(store_dir.path()).unwrap()).with_source(world.source());
     let store = artifacts.store();

@@ -3,9 +3,15 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
 use super::hex;
+
+/// What stands for itself in a name or value of a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same in a path.
+const PATH: &AsciiSet = &PLAIN.remove(b'/');
 
 /// What is wrong with a request's credentials: the status and the store's word for it.
 pub(super) type Refused = (u16, &'static str);
@@ -51,13 +57,13 @@ pub(super) fn check(request: &Parts, secret: &str, region: &str) -> Result<(), R
         return Err((403, "AccessDenied"));
     }
     let headers: String = signed.iter().map(|name| format!("{name}:{}\n", header(name))).collect();
-    let mut query: Vec<String> = request.uri.query().unwrap_or_default().split('&').map(with_value).collect();
-    query.retain(|pair| pair != "=");
+    let pairs = request.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let mut query: Vec<String> = pairs.map(canonical_pair).collect();
     query.sort_unstable();
     let canonical = format!(
         "{}\n{}\n{}\n{headers}\n{}\n{}",
         request.method,
-        request.uri.path(),
+        encoded(request.uri.path(), PATH),
         query.join("&"),
         claim.headers,
         header("x-amz-content-sha256"),
@@ -70,8 +76,14 @@ pub(super) fn check(request: &Parts, secret: &str, region: &str) -> Result<(), R
     }
 }
 
-fn with_value(pair: &str) -> String {
-    if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") }
+/// However a client has encoded it, the signature is of one encoding.
+fn encoded(text: &str, set: &'static AsciiSet) -> String {
+    utf8_percent_encode(&percent_decode_str(text).decode_utf8_lossy(), set).to_string()
+}
+
+fn canonical_pair(pair: &str) -> String {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    format!("{}={}", encoded(name, PLAIN), encoded(value, PLAIN))
 }
 
 fn signature(secret: &str, date: &str, region: &str, text: &str) -> String {

@@ -3,13 +3,12 @@
 use longshore_types::Secret;
 use opendal::services::Azblob;
 use reqsign_azure_storage::{Credential, ImdsCredentialProvider, StaticCredentialProvider};
-use reqsign_core::ProvideCredentialChain;
 use reqwest::Url;
 
 use super::Built;
 use super::options::{ObjectOptions, endpoint, label};
 use super::place::Place;
-use super::session::Session;
+use super::session::{Session, Shown};
 use super::wire::Wire;
 use crate::error::Error;
 use crate::origin::Credentials;
@@ -20,7 +19,7 @@ const SAS: [&str; 2] = ["azure_sas_token", "azure_storage_sas_token"];
 const CONNECTION: [&str; 2] = ["azure_storage_connection_string", "azure_connection_string"];
 
 /// What all fetches of a process share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Process(Option<Session<ImdsCredentialProvider>>);
 
 impl Process {
@@ -128,29 +127,28 @@ pub(super) fn open(
     if ours && let Ok(url) = Url::parse(&endpoint) {
         wire.trust(&url, &place.bucket);
     }
-    let chain: Option<ProvideCredentialChain<Credential>> = match (&said.sas, &said.key, &said.account, &process.0) {
+    let shown: Option<Shown<Credential>> = match (&said.sas, &said.key, &said.account, &process.0) {
         (Some(sas), ..) => {
-            let provider = StaticCredentialProvider::new_sas_token(sas.expose().trim_start_matches('?'));
-            Some(ProvideCredentialChain::new().push(provider))
+            let sas = sas.expose().trim_start_matches('?');
+            Some(Session::new(StaticCredentialProvider::new_sas_token(sas)).chain())
         }
         (None, Some(key), Some(account), _) => {
-            let provider = StaticCredentialProvider::new_shared_key(account, key.expose());
-            Some(ProvideCredentialChain::new().push(provider))
+            Some(Session::new(StaticCredentialProvider::new_shared_key(account, key.expose())).chain())
         }
         (None, Some(_), None, _) => return Err(credentials.need(&ACCOUNT).err().unwrap_or(Error::Abandoned)),
-        // A machine's token is Microsoft's, and so must be whoever sees it.
+        // A machine's token is good for all of its accounts, so nobody but Azure may see it.
         (None, None, _, Some(instance)) if ours || endpoint.ends_with(".blob.core.windows.net") => {
-            Some(ProvideCredentialChain::new().push(instance.clone()))
+            Some(instance.chain())
         }
         (None, None, ..) => None,
     };
-    let shows = chain.is_some();
+    let why = shown.as_ref().map(|shown| shown.why.clone());
     let builder = Azblob::default().container(&place.bucket).endpoint(&endpoint);
-    let builder = match chain {
-        Some(chain) => builder.credential_provider_chain(chain),
+    let builder = match shown {
+        Some(shown) => builder.credential_provider_chain(shown.chain),
         None => builder.skip_signature(),
     };
-    Ok(Built { operator: super::operator(builder, wire)?, identity: format!("{endpoint}\0{}", place.bucket), shows })
+    Ok(Built { operator: super::operator(builder, wire)?, identity: format!("{endpoint}\0{}", place.bucket), why })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use opendal::ErrorKind;
 
+use super::session::Why;
 use crate::error::Error;
 
 /// A store that asks for a longer wait is left to whoever tries the whole again.
@@ -97,6 +98,9 @@ impl From<Answered> for opendal::Error {
     }
 }
 
+/// The client's words for a failure to sign.
+const SIGNING: &str = "signing http request";
+
 /// One of our own errors on its way through the client.
 #[derive(Debug, thiserror::Error)]
 #[error("carried")]
@@ -110,23 +114,15 @@ pub(super) fn carry(error: Error) -> opendal::Error {
     if passes { error.set_temporary() } else { error }
 }
 
-/// What `error` means for whoever asked for `what`. The client's own words are not shown: requests are among them.
-pub(super) fn meaning(error: &opendal::Error, what: &str, shows: bool) -> Error {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(answered) = inner.downcast_ref::<Answered>() {
-            return answered.clone().meaning(what, shows);
-        }
-        if let Some(Carried(carried)) = inner.downcast_ref::<Carried>() {
-            let what = what.to_owned();
-            match carried.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(Error::Changed { .. }) => return Error::Changed { what },
-                Some(Error::Corrupted { problem, .. }) => return Error::Corrupted { what, problem },
-                Some(error) => return error,
-                None => break,
-            }
-        }
-        cause = inner.source();
+/// What `error` means for whoever asked for `what`. The client's own words are not shown: requests are among them. `why` is
+/// there where credentials are shown.
+pub(super) fn meaning(error: &opendal::Error, what: &str, why: Option<&Why>) -> Error {
+    let shows = why.is_some();
+    if let Some(why) = why.and_then(Why::take) {
+        return ours(&why, what, shows).unwrap_or_else(|| unsigned(what));
+    }
+    if let Some(error) = ours(error, what, shows) {
+        return error;
     }
     let what = what.to_owned();
     let failed = |kind, problem: &str| Error::Source { what: what.clone(), source: io::Error::new(kind, problem) };
@@ -137,15 +133,41 @@ pub(super) fn meaning(error: &opendal::Error, what: &str, shows: bool) -> Error 
             let problem = "cannot be what this store takes".to_owned();
             Error::CredentialInvalid { name: "for the object store".into(), problem }
         }
-        ErrorKind::PermissionDenied => Error::AccessDenied {
-            what,
-            whom: "this credential",
-            status: "it cannot be used to sign a request".into(),
-            advice: "check that it is whole".into(),
-        },
+        ErrorKind::PermissionDenied => unsigned(&what),
+        _ if error.message() == SIGNING => unsigned(&what),
         // The client's own clock, or an answer that is none: a page of a proxy's, a listing that ends in its middle.
         _ if error.is_temporary() => failed(io::ErrorKind::TimedOut, "no answer came in time"),
         _ => Error::Corrupted { what, problem: "the answer is not one of an object store's".into() },
+    }
+}
+
+/// What is ours in `error`.
+fn ours(error: &(dyn StdError + 'static), what: &str, shows: bool) -> Option<Error> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(answered) = inner.downcast_ref::<Answered>() {
+            return Some(answered.clone().meaning(what, shows));
+        }
+        if let Some(Carried(carried)) = inner.downcast_ref::<Carried>() {
+            let what = what.to_owned();
+            return match carried.lock().unwrap_or_else(PoisonError::into_inner).take()? {
+                Error::Changed { .. } => Some(Error::Changed { what }),
+                Error::Corrupted { problem, .. } => Some(Error::Corrupted { what, problem }),
+                error => Some(error),
+            };
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// A key that is none, or a token whose file is not there.
+fn unsigned(what: &str) -> Error {
+    Error::AccessDenied {
+        what: what.to_owned(),
+        whom: "this credential",
+        status: "nothing can be signed with it".into(),
+        advice: "check that it is whole, and that its token can be read where it is a role".into(),
     }
 }
 
@@ -178,7 +200,7 @@ mod tests {
             (500, "InternalError", "SourceUnavailable", true),
             (429, "", "SourceUnavailable", true),
         ] {
-            let error = meaning(&answered(status, code).into(), "s3://b/k", true);
+            let error = meaning(&answered(status, code).into(), "s3://b/k", Some(&Why::default()));
             assert_eq!((error.reason(), error.is_transient()), (reason, transient), "{status} {code}");
             assert!(error.to_string().contains("s3://b/k"), "{error}");
         }
@@ -188,14 +210,14 @@ mod tests {
     fn a_bucket_elsewhere_says_what_to_set() {
         let region = Some("eu-west-1".to_owned());
         let answered = Answered { region, ..answered(400, "AuthorizationHeaderMalformed") };
-        let error = meaning(&answered.into(), "s3://b/k", true);
+        let error = meaning(&answered.into(), "s3://b/k", Some(&Why::default()));
         assert!(error.to_string().contains("set aws_region to that"), "{error}");
         assert!(error.to_string().contains("eu-west-1"), "{error}");
     }
 
     #[test]
     fn whoever_shows_nothing_is_told_to_show_something() {
-        let error = meaning(&answered(403, "AccessDenied").into(), "s3://b/k", false);
+        let error = meaning(&answered(403, "AccessDenied").into(), "s3://b/k", None);
         assert!(error.to_string().contains("give credentials"), "{error}");
     }
 
@@ -206,7 +228,7 @@ mod tests {
         assert!(!temporary(answered(403, "AccessDenied")) && !temporary(answered(404, "NoSuchKey")));
         let asks = |seconds| Answered { retry_after: Some(Duration::from_secs(seconds)), ..answered(503, "") };
         assert!(temporary(asks(5)) && !temporary(asks(60)));
-        let error = meaning(&asks(60).into(), "x", true);
+        let error = meaning(&asks(60).into(), "x", None);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     }
 
@@ -214,19 +236,22 @@ mod tests {
     fn our_own_errors_come_out_as_they_went_in() {
         let gone = || Error::Source { what: "http://x/".into(), source: io::ErrorKind::ConnectionReset.into() };
         assert!(carry(gone()).is_temporary());
-        assert_eq!(meaning(&carry(gone()), "s3://b/k", true).to_string(), "cannot read http://x/");
+        assert_eq!(meaning(&carry(gone()), "s3://b/k", Some(&Why::default())).to_string(), "cannot read http://x/");
         let wrapped = opendal::Error::new(ErrorKind::Unexpected, "hunter2").set_source(carry(gone()));
-        assert_eq!(meaning(&wrapped, "s3://b/k", true).reason(), "SourceFailed");
+        assert_eq!(meaning(&wrapped, "s3://b/k", Some(&Why::default())).reason(), "SourceFailed");
         let changed = carry(Error::Changed { what: "an object".into() });
         assert!(!changed.is_temporary());
-        assert_eq!(meaning(&changed, "s3://b/k", true).to_string(), "s3://b/k was changed while it was read");
+        assert_eq!(
+            meaning(&changed, "s3://b/k", Some(&Why::default())).to_string(),
+            "s3://b/k was changed while it was read"
+        );
     }
 
     #[test]
     fn i8_the_clients_own_words_are_not_shown() {
         for kind in [ErrorKind::Unexpected, ErrorKind::ConfigInvalid, ErrorKind::PermissionDenied] {
             let error = opendal::Error::new(kind, "hunter2").with_context("url", "https://x/?sig=hunter2");
-            let fault = meaning(&error, "az://c/k", true).fault();
+            let fault = meaning(&error, "az://c/k", None).fault();
             assert!(!fault.message.contains("hunter2"), "{}", fault.message);
         }
     }

@@ -2,14 +2,13 @@
 
 use longshore_types::Secret;
 use opendal::services::Gcs;
-use reqsign_core::ProvideCredentialChain;
 use reqsign_google::{Credential, StaticCredentialProvider, VmMetadataCredentialProvider};
 use serde::Deserialize;
 
 use super::Built;
 use super::options::{ObjectOptions, endpoint};
 use super::place::Place;
-use super::session::Session;
+use super::session::{Session, Shown};
 use super::wire::Wire;
 use crate::error::Error;
 use crate::origin::Credentials;
@@ -20,7 +19,7 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 
 /// What all fetches of a process share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Process(Option<Session<VmMetadataCredentialProvider>>);
 
 impl Process {
@@ -46,22 +45,21 @@ pub(super) fn open(
         }
     };
     let account = credentials.get(&ACCOUNT).or_else(|| options.credentials.get(&ACCOUNT));
-    let chain: Option<ProvideCredentialChain<Credential>> = match account {
+    let shown: Option<Shown<Credential>> = match account {
         Some(account) => {
             admit(&account)?;
-            let provider = StaticCredentialProvider::new(account.expose()).with_scope(SCOPE);
-            Some(ProvideCredentialChain::new().push(provider))
+            Some(Session::new(StaticCredentialProvider::new(account.expose()).with_scope(SCOPE)).chain())
         }
-        None => process.0.as_ref().map(|instance| ProvideCredentialChain::new().push(instance.clone())),
+        None => process.0.as_ref().map(Session::chain),
     };
-    let shows = chain.is_some();
+    let why = shown.as_ref().map(|shown| shown.why.clone());
     let builder =
         Gcs::default().bucket(&place.bucket).endpoint(&site).scope(SCOPE).disable_config_load().disable_vm_metadata();
-    let builder = match chain {
-        Some(chain) => builder.credential_provider_chain(chain),
+    let builder = match shown {
+        Some(shown) => builder.credential_provider_chain(shown.chain),
         None => builder.skip_signature(),
     };
-    Ok(Built { operator: super::operator(builder, wire)?, identity: format!("{site}\0{}", place.bucket), shows })
+    Ok(Built { operator: super::operator(builder, wire)?, identity: format!("{site}\0{}", place.bucket), why })
 }
 
 /// Lets service accounts in, and nothing else. The other kinds name files to read, programs to run and hosts to send the

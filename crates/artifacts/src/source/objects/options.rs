@@ -70,7 +70,7 @@ pub struct AzureOptions {
 /// [`Error::CredentialInvalid`], which does not show it: there may be a password in it.
 pub(super) fn endpoint(name: &str, text: &str) -> Result<Url, Error> {
     let invalid = |problem: &str| Error::CredentialInvalid { name: name.to_owned(), problem: problem.to_owned() };
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
     let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let url = Url::parse(&text).map_err(|_| invalid("is no URL: write it as https://host:port"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
@@ -79,7 +79,9 @@ pub(super) fn endpoint(name: &str, text: &str) -> Result<Url, Error> {
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(invalid("holds more than host, port and path"));
     }
-    Ok(url)
+    let mut bare = url.clone();
+    bare.set_path(url.path().trim_end_matches('/'));
+    Ok(bare)
 }
 
 /// A name that becomes part of a host's name.

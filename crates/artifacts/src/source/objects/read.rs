@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::failure;
+use super::session::Why;
 use crate::error::Error;
 use crate::intake::Chunks;
 
@@ -28,11 +29,11 @@ const PIECES: usize = 256;
 
 /// One object on its way here.
 pub(super) struct Object {
-    pub(super) reader: Reader,
+    reader: Reader,
     /// Its name for messages.
-    pub(super) what: String,
-    pub(super) shows: bool,
-    pub(super) size: u64,
+    what: String,
+    why: Option<Why>,
+    size: u64,
     /// The first byte that nobody has asked for yet.
     next: u64,
     parts: VecDeque<Part>,
@@ -54,8 +55,8 @@ impl Drop for Part {
 }
 
 impl Object {
-    pub(super) fn new(reader: Reader, what: String, shows: bool, size: u64, ahead: Arc<Semaphore>) -> Self {
-        Self { reader, what, shows, size, next: 0, parts: VecDeque::new(), ahead }
+    pub(super) fn new(reader: Reader, what: String, why: Option<Why>, size: u64, ahead: Arc<Semaphore>) -> Self {
+        Self { reader, what, why, size, next: 0, parts: VecDeque::new(), ahead }
     }
 
     /// Asks for what there is room for. There always is for the part whose turn it is, so nobody waits for somebody else.
@@ -70,12 +71,12 @@ impl Object {
             };
             let end = self.size.min(self.next + PART);
             let (sender, pieces) = mpsc::channel(if place.is_some() { PIECES } else { 1 });
-            let (reader, what, shows) = (self.reader.clone(), self.what.clone(), self.shows);
+            let (reader, what, why) = (self.reader.clone(), self.what.clone(), self.why.clone());
             let range = self.next..end;
             let task = tokio::spawn(async move {
                 if let Err(error) = pass_on(reader, range, &sender).await {
                     // Nobody listens where the whole was given up.
-                    let _ = sender.send(Err(failure::meaning(&error, &what, shows))).await;
+                    let _ = sender.send(Err(failure::meaning(&error, &what, why.as_ref()))).await;
                 }
             });
             self.parts.push_back(Part { pieces, left: end - self.next, task, _place: place });

@@ -4,13 +4,12 @@ use opendal::services::S3;
 use reqsign_aws_v4::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, IMDSv2CredentialProvider, StaticCredentialProvider,
 };
-use reqsign_core::{ProvideCredential, ProvideCredentialChain};
 use reqwest::Url;
 
 use super::Built;
 use super::options::{ObjectOptions, endpoint, label};
 use super::place::Place;
-use super::session::Session;
+use super::session::{Session, Shown};
 use super::wire::Wire;
 use crate::error::Error;
 use crate::origin::Credentials;
@@ -25,7 +24,7 @@ const PATH_STYLE: [&str; 2] = ["aws_s3_force_path_style", "s3_force_path_style"]
 const FIRST_REGION: &str = "us-east-1";
 
 /// What all fetches of a process share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Process {
     role: Option<Session<AssumeRoleWithWebIdentityCredentialProvider>>,
     instance: Option<Session<IMDSv2CredentialProvider>>,
@@ -123,7 +122,7 @@ pub(super) fn open(
     if let Some(sts) = &process.sts {
         wire.sessions_from(sts.clone());
     }
-    let chain = chain(credentials, options, process, site.foreign)?;
+    let shown = shown(credentials, options, process, site.foreign)?;
     let mut builder = S3::default()
         .bucket(&place.bucket)
         .endpoint(&site.for_client())
@@ -133,43 +132,37 @@ pub(super) fn open(
     if site.virtual_host {
         builder = builder.enable_virtual_host_style();
     }
-    let shows = chain.is_some();
-    builder = match chain {
-        Some(chain) => builder.credential_provider_chain(chain),
+    let why = shown.as_ref().map(|shown| shown.why.clone());
+    builder = match shown {
+        Some(shown) => builder.credential_provider_chain(shown.chain),
         None => builder.skip_signature(),
     };
     let identity = format!("{}\0{}\0{}", site.endpoint, site.region, place.bucket);
-    Ok(Built { operator: super::operator(builder, wire)?, identity, shows })
+    Ok(Built { operator: super::operator(builder, wire)?, identity, why })
 }
 
 /// What is shown to the store; nothing where there is nothing. What is this process's own is shown to no endpoint that a
 /// fetch's credentials name.
-fn chain(
+fn shown(
     credentials: &Credentials,
     options: &ObjectOptions,
     process: &Process,
     foreign: bool,
-) -> Result<Option<ProvideCredentialChain<Credential>>, Error> {
-    let with = |provider: StaticCredentialProvider| Some(ProvideCredentialChain::new().push(provider));
+) -> Result<Option<Shown<Credential>>, Error> {
     if let Some(keys) = keys(credentials)? {
-        return Ok(with(keys));
+        return Ok(Some(keys.chain()));
     }
     if foreign {
         return Ok(None);
     }
     if let Some(keys) = keys(&options.credentials)? {
-        return Ok(with(keys));
+        return Ok(Some(keys.chain()));
     }
-    fn push<P>(provider: &Session<P>) -> ProvideCredentialChain<Credential>
-    where
-        P: ProvideCredential<Credential = Credential>,
-    {
-        ProvideCredentialChain::new().push(provider.clone())
-    }
-    Ok(process.role.as_ref().map(push).or_else(|| process.instance.as_ref().map(push)))
+    let role = process.role.as_ref().map(Session::chain);
+    Ok(role.or_else(|| process.instance.as_ref().map(Session::chain)))
 }
 
-fn keys(credentials: &Credentials) -> Result<Option<StaticCredentialProvider>, Error> {
+fn keys(credentials: &Credentials) -> Result<Option<Session<StaticCredentialProvider>>, Error> {
     if [&KEY[..], &SECRET, &TOKEN].iter().all(|names| credentials.get(names).is_none()) {
         return Ok(None);
     }
@@ -178,7 +171,7 @@ fn keys(credentials: &Credentials) -> Result<Option<StaticCredentialProvider>, E
     if let Some(token) = credentials.get(&TOKEN) {
         provider = provider.with_session_token(token.expose());
     }
-    Ok(Some(provider))
+    Ok(Some(Session::new(provider)))
 }
 
 #[cfg(test)]
@@ -243,7 +236,7 @@ mod tests {
             ObjectOptions { credentials: credentials(&keys), instance_credentials: true, ..Default::default() };
         let process = Process::new(&options).unwrap();
         let shows = |entries: &[(&str, &str)], foreign| {
-            chain(&credentials(entries), &options, &process, foreign).unwrap().is_some()
+            shown(&credentials(entries), &options, &process, foreign).unwrap().is_some()
         };
         assert!(shows(&[], false));
         assert!(!shows(&[], true));
