@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use futures::future::try_join_all;
 use longshore_types::Scheme;
 use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer, TracingLayer};
 use opendal::{Builder, HttpTransporter, Metadata, OperationContext, Operator};
@@ -56,7 +57,16 @@ const WAIT: Duration = Duration::from_millis(200);
 /// parts take, which is for fewer.
 const REQUESTS: usize = 64;
 
-/// Adapters in one kind of object store.
+/// Adapters in one kind of object store. Credentials have these names:
+///
+/// - S3: `aws_access_key_id`, `aws_secret_access_key`, `aws_session_token`; `aws_region`, `aws_endpoint_url`,
+///   `aws_s3_force_path_style`
+/// - Google Cloud Storage: `gcp_service_account_json`
+/// - Azure: `azure_storage_account` and one of `azure_storage_key` and `azure_sas_token`, or
+///   `azure_storage_connection_string`
+///
+/// An endpoint that comes with credentials is no more trusted than a URL: it is reached where any URL could be, and what this
+/// process has of its own is not shown to it.
 #[derive(Clone)]
 pub struct Objects(Arc<Inner>);
 
@@ -220,7 +230,7 @@ impl Bucket {
         failure::meaning(error, &self.shown(key), self.why.as_ref())
     }
 
-    /// Looks at one object. This is where credentials show that they may read, and not only list.
+    /// Looks at one object, which takes the right to read it: listing takes another one.
     async fn look(&self, name: &str, key: &str) -> Result<Found, Error> {
         let metadata = self.operator.stat(key).await.map_err(|error| self.failed(&error, key))?;
         Ok(Found::new(name, key, &metadata))
@@ -277,20 +287,22 @@ impl Bucket {
         Error::NotFound { what }
     }
 
-    /// The listing, with the proof that what is in it may be read.
-    async fn admitted(&self) -> Result<Listing, Error> {
+    /// The listing, each file of which has something to tell its versions by, if the store has that at all. `all` says that
+    /// every file is looked at, which proves that it may be read.
+    async fn listed(&self, all: bool) -> Result<Listing, Error> {
         let mut listing = self.list().await?;
-        let mut looked = false;
-        for file in &mut listing.files {
+        let looked = listing.files.iter_mut().map(async |file| {
             // Some stores list without tags.
-            if !looked || file.tag.is_none() && file.version.is_none() {
-                let now = self.look(&file.name, &file.key).await?;
-                if file.tag.is_none() && file.version.is_none() {
+            let untold = file.tag.is_none() && file.version.is_none();
+            if all || untold {
+                let now = self.look(&file.name, &file.key).await.map_err(failure::gone_since)?;
+                if untold {
                     *file = now;
                 }
-                looked = true;
             }
-        }
+            Ok::<(), Error>(())
+        });
+        try_join_all(looked).await?;
         Ok(listing)
     }
 
@@ -361,7 +373,7 @@ impl Source for Objects {
             let archive = bucket.look("", &bucket.place.key).await?;
             return Ok(bucket.fingerprint([&archive], &[]));
         }
-        let listing = bucket.admitted().await?;
+        let listing = bucket.listed(true).await?;
         Ok(bucket.fingerprint(&listing.files, &listing.passed_over))
     }
 
@@ -373,7 +385,7 @@ impl Source for Objects {
             let object = bucket.read(&archive).await?;
             return staging.receive_archive(&bucket.shown(&archive.key), object).await;
         }
-        let listing = bucket.admitted().await?;
+        let listing = bucket.listed(false).await?;
         for name in &listing.passed_over {
             staging.passed_over(name);
         }

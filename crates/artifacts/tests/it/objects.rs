@@ -205,6 +205,15 @@ async fn what_is_stored_is_given_to_those_alone_who_may_read_it() {
 }
 
 #[tokio::test]
+async fn a_metadata_service_is_nobodys_store_even_where_it_is_asked_for_an_identity() {
+    let bench = Bench::with(|setup| setup.objects.instance_credentials = true).await;
+    for endpoint in ["http://169.254.169.254", "http://[fd00:ec2::254]"] {
+        let error = bench.fetch(credentials(&[("aws_endpoint_url", endpoint)])).await.unwrap_err();
+        assert_eq!(error.reason(), "AddressRefused", "{endpoint}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_comes_with_credentials_is_no_more_trusted_than_a_url() {
     let bench = Bench::with(|setup| setup.objects.credentials = mine()).await;
     let other = S3::start(S3Config { public: true, ..S3Config::default() }).await.unwrap();

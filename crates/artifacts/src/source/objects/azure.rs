@@ -17,6 +17,8 @@ const ACCOUNT: [&str; 3] = ["azure_storage_account", "azure_storage_account_name
 const KEY: [&str; 3] = ["azure_storage_key", "azure_storage_account_key", "azure_storage_access_key"];
 const SAS: [&str; 2] = ["azure_sas_token", "azure_storage_sas_token"];
 const CONNECTION: [&str; 2] = ["azure_storage_connection_string", "azure_connection_string"];
+/// Hosts of the public cloud's accounts end so.
+const PUBLIC: &str = ".blob.core.windows.net";
 
 /// What all fetches of a process share.
 #[derive(Debug)]
@@ -102,12 +104,12 @@ impl Site {
                 // Not a credential in itself, but it comes with them.
                 let missing = || credentials.need(&ACCOUNT).err().unwrap_or(Error::Abandoned);
                 let account = account.as_deref().ok_or_else(missing)?;
-                format!("https://{}.blob.core.windows.net", label("account", account)?)
+                format!("https://{}{PUBLIC}", label("account", account)?)
             }
         };
         // This process's own key is that of its own account.
         let own = options.azure.account.as_ref().is_some_and(|own| theirs.as_ref().is_none_or(|theirs| theirs == own));
-        if !said.shows() && own && (ours || endpoint.ends_with(".blob.core.windows.net")) {
+        if !said.shows() && own && (ours || endpoint.ends_with(PUBLIC)) {
             let process = Said::of(&options.credentials)?;
             (said.key, said.sas) = (process.key, process.sas);
         }
@@ -124,8 +126,11 @@ pub(super) fn open(
     mut wire: Wire,
 ) -> Result<Built, Error> {
     let Site { endpoint, said, ours } = Site::of(credentials, options, place)?;
-    if ours && let Ok(url) = Url::parse(&endpoint) {
-        wire.trust(&url, &place.bucket);
+    let is_azure = endpoint.ends_with(PUBLIC);
+    match Url::parse(&endpoint) {
+        Ok(url) if ours => wire.trust(&url, &place.bucket),
+        _ if is_azure => {}
+        _ => wire.stay_outside(),
     }
     let shown: Option<Shown<Credential>> = match (&said.sas, &said.key, &said.account, &process.0) {
         (Some(sas), ..) => {
@@ -137,9 +142,7 @@ pub(super) fn open(
         }
         (None, Some(_), None, _) => return Err(credentials.need(&ACCOUNT).err().unwrap_or(Error::Abandoned)),
         // A machine's token is good for all of its accounts, so nobody but Azure may see it.
-        (None, None, _, Some(instance)) if ours || endpoint.ends_with(".blob.core.windows.net") => {
-            Some(instance.chain())
-        }
+        (None, None, _, Some(instance)) if ours || is_azure => Some(instance.chain()),
         (None, None, ..) => None,
     };
     let why = shown.as_ref().map(|shown| shown.why.clone());

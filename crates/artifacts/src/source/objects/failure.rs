@@ -11,7 +11,7 @@ use opendal::ErrorKind;
 use super::session::Why;
 use crate::error::Error;
 
-/// A store that asks for a longer wait is left to whoever tries the whole again.
+/// The longest wait that is waited here. A store that asks for a longer one is left to whoever tries the whole again.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A store's answer that is no success.
@@ -32,6 +32,11 @@ impl Answered {
             Some(code) => format!("{}, {code}", self.status),
             None => self.status.to_string(),
         }
+    }
+
+    /// The wait that is asked for, where it is waited here.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.retry_after.filter(|_| self.passes())
     }
 
     /// Whether the same may be answered otherwise soon.
@@ -138,6 +143,14 @@ pub(super) fn meaning(error: &opendal::Error, what: &str, why: Option<&Why>) -> 
         // The client's own clock, or an answer that is none: a page of a proxy's, a listing that ends in its middle.
         _ if error.is_temporary() => failed(io::ErrorKind::TimedOut, "no answer came in time"),
         _ => Error::Corrupted { what, problem: "the answer is not one of an object store's".into() },
+    }
+}
+
+/// What was there a moment ago is not an artifact that does not exist.
+pub(super) fn gone_since(error: Error) -> Error {
+    match error {
+        Error::NotFound { what } => Error::Changed { what },
+        error => error,
     }
 }
 

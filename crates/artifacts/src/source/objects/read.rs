@@ -75,8 +75,9 @@ impl Object {
             let range = self.next..end;
             let task = tokio::spawn(async move {
                 if let Err(error) = pass_on(reader, range, &sender).await {
+                    let error = failure::gone_since(failure::meaning(&error, &what, why.as_ref()));
                     // Nobody listens where the whole was given up.
-                    let _ = sender.send(Err(failure::meaning(&error, &what, why.as_ref()))).await;
+                    let _ = sender.send(Err(error)).await;
                 }
             });
             self.parts.push_back(Part { pieces, left: end - self.next, task, _place: place });

@@ -113,14 +113,15 @@ pub(super) fn open(
     mut wire: Wire,
 ) -> Result<Built, Error> {
     let site = Site::of(credentials, options, &place.bucket)?;
-    if !site.foreign
-        && let Ok(url) = Url::parse(&site.endpoint)
-        && options.s3.endpoint.is_some()
-    {
-        wire.trust(&url, &place.bucket);
-    }
-    if let Some(sts) = &process.sts {
-        wire.sessions_from(sts.clone());
+    if site.foreign {
+        wire.stay_outside();
+    } else {
+        if let (Some(_), Ok(url)) = (&options.s3.endpoint, Url::parse(&site.endpoint)) {
+            wire.trust(&url, &place.bucket);
+        }
+        if let Some(sts) = &process.sts {
+            wire.sessions_from(sts.clone());
+        }
     }
     let shown = shown(credentials, options, process, site.foreign)?;
     let mut builder = S3::default()

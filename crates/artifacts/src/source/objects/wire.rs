@@ -57,6 +57,11 @@ impl Wire {
         }
     }
 
+    /// Reaches no metadata service: the endpoint is not this process's own, and could be one.
+    pub(super) fn stay_outside(&mut self) {
+        self.metadata = None;
+    }
+
     /// Asks for sessions there.
     pub(super) fn sessions_from(&mut self, url: Url) {
         self.trusted.extend(authority(&url));
@@ -100,7 +105,12 @@ impl HttpTransport for Wire {
         let asked = Asked::of(request.method(), request.headers());
         let mut response = self.send(request).await.map_err(carry)?;
         if !response.status().is_success() {
-            return Err(refusal(response).await.into());
+            let refusal = refusal(response).await;
+            // The client above counts its own waits and knows of no others.
+            if let Some(wait) = refusal.wait() {
+                tokio::time::sleep(wait).await;
+            }
+            return Err(refusal.into());
         }
         let most = asked.judge(response.status(), response.headers()).map_err(carry)?;
         let length = (!asked.is_head).then(|| length(response.headers())).flatten();
