@@ -19,8 +19,9 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use meaning::late;
 use meaning::timed_out;
-pub(crate) use meaning::{failed, refusal};
+pub(crate) use meaning::{failed, refusal, retry_after};
 use patience::{Meter, Patience, seconds};
 use reach::{Reach, Resolver};
 
@@ -226,7 +227,22 @@ impl Http {
         }
     }
 
-    /// The same, where anything but success is a failure. HTML in the place of a file is left to whoever reads it.
+    /// Sends a request that somebody else has made and signed. Redirects are not followed, and statuses are not judged.
+    /// `trusted` says that a person has configured its host.
+    ///
+    /// # Errors
+    /// [`Error::AddressRefused`], [`Error::Source`] where there is no answer.
+    pub(crate) async fn pass(&self, request: reqwest::Request, trusted: bool) -> Result<Response, Error> {
+        self.reach.admit_as(request.url(), trusted)?;
+        let client = if trusted { &self.trusting } else { &self.wary };
+        let what = shown(request.url());
+        match timeout(self.patience.answer, client.execute(request)).await {
+            Ok(answer) => answer.map_err(|error| failed(what, error)),
+            Err(_) => Err(late(what, format!("no answer within {}", seconds(self.patience.answer)))),
+        }
+    }
+
+    /// [`Http::send`], where anything but success is a failure. HTML in the place of a file is left to whoever reads it.
     ///
     /// # Errors
     /// As [`Http::send`], or what the status means.

@@ -45,6 +45,8 @@ pub use progress::Progress;
 pub use resolve::{Artifacts, Expect, Fetched, Order};
 pub use source::hub::HubOptions;
 pub use source::local::Local;
+pub use source::objects::Objects;
+pub use source::objects::options::{AzureOptions, GcsOptions, ObjectOptions, S3Options, WebIdentity};
 pub use source::oci::{Oci, OciOptions};
 pub use source::web::Web;
 pub use source::{Fingerprint, Setup, Source};

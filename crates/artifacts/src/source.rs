@@ -2,6 +2,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod local;
+pub(crate) mod objects;
 pub(crate) mod oci;
 pub(crate) mod web;
 
@@ -20,6 +21,8 @@ use crate::http::reach::Reach;
 use crate::origin::Origin;
 use crate::store::staging::Staging;
 use hub::{Hub, HubOptions};
+use objects::Objects;
+use objects::options::ObjectOptions;
 use oci::{Oci, OciOptions};
 use web::Web;
 
@@ -56,6 +59,8 @@ pub struct Setup {
     pub patience: Patience,
     /// How OCI registries are spoken to.
     pub oci: OciOptions,
+    /// Where object stores are, and who this process is to them.
+    pub objects: ObjectOptions,
 }
 
 impl Setup {
@@ -64,18 +69,23 @@ impl Setup {
     /// # Errors
     /// [`Error::Source`] where a client cannot be made.
     pub fn sources(self) -> Result<Vec<Arc<dyn Source>>, Error> {
-        let Self { reach, patience, hub, oci } = self;
+        let Self { reach, patience, hub, oci, objects } = self;
         // What is trusted for one source is no business of another.
         let with = |trust: &dyn Fn(&mut Reach)| {
             let mut reach = reach.clone();
             trust(&mut reach);
             Http::with(reach, patience.clone())
         };
-        Ok(vec![
-            Arc::new(Web::new(with(&|_| {})?)),
+        let plain = with(&|_| {})?;
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::new(Web::new(plain.clone())),
             Arc::new(Hub::new(with(&|reach| reach.trust(hub.endpoint()))?, hub.clone())),
             Arc::new(Oci::new(with(&|reach| oci.trust(reach))?, oci.clone())),
-        ])
+        ];
+        for store in Objects::every(&plain, &objects)? {
+            sources.push(Arc::new(store));
+        }
+        Ok(sources)
     }
 }
 

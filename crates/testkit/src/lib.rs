@@ -7,6 +7,7 @@
 //! - [`hub`] answers as Hugging Face's hub does, with faults to order.
 //! - [`real`] starts a real vLLM by the scripts in `tests/vllm`.
 //! - [`registry`] is an OCI registry that can be made to misbehave.
+//! - [`s3`] is an object store that speaks S3, checks credentials, and fails to order.
 //! - [`tiny`] is the base model that they are made for.
 //! - [`web`] is a file server over HTTP that misbehaves as it is told.
 //!
@@ -31,6 +32,7 @@ pub mod contract;
 pub mod hub;
 pub mod real;
 pub mod registry;
+pub mod s3;
 mod sim;
 pub mod tiny;
 pub mod web;

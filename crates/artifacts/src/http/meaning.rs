@@ -39,7 +39,7 @@ pub(crate) fn refusal(ask: &Ask, status: StatusCode, headers: &HeaderMap) -> Opt
 }
 
 /// Seconds that an answer asks us to wait. Dates are not read: our clock and theirs may differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
@@ -62,7 +62,12 @@ pub(crate) fn failed(what: impl Into<String>, error: reqwest::Error) -> Error {
 
 /// Nothing came, or too little.
 pub(crate) fn timed_out(ask: &Ask, problem: String) -> Error {
-    Error::Source { what: ask.what(), source: io::Error::new(io::ErrorKind::TimedOut, problem) }
+    late(ask.what(), problem)
+}
+
+/// The same of what is known by its name alone.
+pub(super) fn late(what: String, problem: String) -> Error {
+    Error::Source { what, source: io::Error::new(io::ErrorKind::TimedOut, problem) }
 }
 
 #[cfg(test)]

@@ -33,9 +33,14 @@ impl Reach {
 
     /// Refuses a URL whose host is an address that may not be reached. Names are looked at when they are resolved.
     pub(crate) fn admit(&self, url: &Url) -> Result<(), Error> {
+        self.admit_as(url, self.is_trusted(url))
+    }
+
+    /// The same, where somebody else knows whether a person has configured its host.
+    pub(crate) fn admit_as(&self, url: &Url, trusted: bool) -> Result<(), Error> {
         let host = url.host_str().unwrap_or_default();
         match host.trim_matches(['[', ']']).parse() {
-            Ok(address) => self.judge(host, address, self.is_trusted(url)).map_err(Error::from),
+            Ok(address) => self.judge(host, address, trusted).map_err(Error::from),
             Err(_) => Ok(()),
         }
     }
@@ -71,8 +76,8 @@ impl Reach {
     }
 }
 
-/// Names differ by neither case nor a dot at the end; the parser has seen to the former.
-fn authority(url: &Url) -> Option<String> {
+/// `host:port`. Names differ by neither case nor a dot at the end; the parser has seen to the former.
+pub(crate) fn authority(url: &Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?.trim_end_matches('.'), url.port_or_known_default()?))
 }
 

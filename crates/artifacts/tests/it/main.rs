@@ -9,6 +9,8 @@ mod defects;
 mod header;
 mod hub;
 mod net;
+mod objects;
+mod objects_elsewhere;
 mod oci;
 mod oci_access;
 mod oci_archives;
