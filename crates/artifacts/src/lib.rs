@@ -50,4 +50,5 @@ pub use store::view::StoreView;
 pub use verify::base::BaseShapes;
 pub use verify::config::AdapterConfig;
 pub use verify::header::{Dtype, Header, Tensor};
+pub use verify::limits::EngineLimits;
 pub use verify::{FileVerifier, Verified, Verifier, verify_dir};

@@ -11,11 +11,15 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 /// Before the JSON: its length.
 pub(crate) const LENGTH_BYTES: usize = 8;
-/// The format allows 100 MB. An entry takes about 150 bytes, so this is room for 200,000 tensors; the largest adapters, with
+/// The format allows 100 MB. An entry takes about 150 bytes, so this is room for [`MAX_TENSORS`]; the largest adapters, with
 /// 128 experts in 60 layers, have 50,000.
 pub(crate) const MAX_HEADER: u64 = 32 << 20;
 /// Engines' tensors have at most 5.
 const MAX_DIMENSIONS: usize = 8;
+/// More than any adapter has, and no more than memory has room for: 200 bytes each.
+const MAX_TENSORS: usize = 200_000;
+/// Trainers write some KB about themselves; ones that write down their data set, some hundred.
+const MAX_METADATA: usize = 1 << 20;
 /// Longer than any module's path.
 const MAX_NAME: usize = 1024;
 
@@ -166,6 +170,9 @@ impl<'de> Deserialize<'de> for Entries {
                         map.next_value::<Metadata>()?;
                         continue;
                     }
+                    if tensors.len() == MAX_TENSORS {
+                        return Err(de::Error::custom(format!("it has more than {MAX_TENSORS} tensors")));
+                    }
                     let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = map.next_value()?;
                     tensors.push(Tensor { name, dtype, shape, start, end });
                 }
@@ -246,11 +253,17 @@ impl<'de> Deserialize<'de> for Metadata {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut seen = BTreeSet::new();
+                let mut bytes = 0;
                 while let Some(key) = map.next_key::<String>()? {
+                    let Text(value) = map.next_value()?;
+                    // Their sum bounds the number of keys too, since they differ.
+                    bytes += key.len() + value;
+                    if bytes > MAX_METADATA {
+                        return Err(de::Error::custom(format!("`__metadata__` has more than {MAX_METADATA} bytes")));
+                    }
                     if !seen.insert(key) {
                         return Err(de::Error::custom("a key of `__metadata__` is there twice"));
                     }
-                    map.next_value::<Text>()?;
                 }
                 Ok(Metadata)
             }
@@ -259,8 +272,8 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// Any text, not kept.
-struct Text;
+/// Any text, of which only the bytes are counted.
+struct Text(usize);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -270,8 +283,8 @@ impl<'de> Deserialize<'de> for Text {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<Text, E> {
-                Ok(Text)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.len()))
             }
         }
         deserializer.deserialize_str(Any)
