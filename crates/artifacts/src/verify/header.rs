@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Before the JSON: its length.
@@ -173,7 +174,8 @@ impl<'de> Deserialize<'de> for Entries {
                     if tensors.len() == MAX_TENSORS {
                         return Err(de::Error::custom(format!("it has more than {MAX_TENSORS} tensors")));
                     }
-                    let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = map.next_value()?;
+                    let Described(Info { dtype, shape: Shape(shape), data_offsets: (start, end) }) =
+                        map.next_value()?;
                     tensors.push(Tensor { name, dtype, shape, start, end });
                 }
                 Ok(Entries(tensors))
@@ -189,6 +191,25 @@ struct Info {
     dtype: Dtype,
     shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// An [`Info`] that is an object: what is derived would take a list of its values too.
+struct Described(Info);
+
+impl<'de> Deserialize<'de> for Described {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Described;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object that describes a tensor")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Described, A::Error> {
+                Info::deserialize(MapAccessDeserializer::new(map)).map(Described)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// A name of bounded length.

@@ -35,8 +35,8 @@ pub(crate) fn is_harmless(text: &str) -> bool {
     if is_literal(text) {
         return true;
     }
-    let parsed = ParserBuilder::new().nest_limit(MAX_NEST).build().parse(text);
-    text.len() <= MAX_PATTERN && parsed.is_ok_and(|ast| ast::visit(&ast, Choices::default()).is_ok())
+    let parse = || ParserBuilder::new().nest_limit(MAX_NEST).build().parse(text).ok();
+    text.len() <= MAX_PATTERN && parse().is_some_and(|ast| ast::visit(&ast, Choices::default()).is_ok())
 }
 
 /// Whether it is a name, and no more of a pattern than that its `.` stand for any character.

@@ -277,7 +277,7 @@ fn hostile_headers_are_refused_by_what_is_wrong() {
         (vec![entry(&"n".repeat(1025), "F32", "[2]", 0, 8)], "longer than 1024 bytes"),
         (vec![r#""a":{"dtype":"F32"}"#.into()], "missing field"),
         (vec![r#""a":[]"#.into()], "invalid"),
-        (vec![format!(r#""a":{}"#, "[".repeat(200_000))], "expected value"),
+        (vec![format!(r#""a":{}"#, "[".repeat(200_000))], "expected an object"),
         (vec![format!(r#""__metadata__":{}"#, "{\"a\":".repeat(200_000))], "invalid type"),
     ] {
         let header = format!("{{{}}}", entries.join(","));
