@@ -27,6 +27,9 @@
 mod archive;
 mod digest;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod intake;
 mod origin;

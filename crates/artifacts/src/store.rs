@@ -13,7 +13,7 @@
 pub(crate) mod staging;
 pub(crate) mod view;
 
-mod manifest;
+pub(crate) mod manifest;
 mod session;
 #[cfg(test)]
 mod tests;

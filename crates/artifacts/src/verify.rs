@@ -11,7 +11,7 @@ pub(crate) mod finite;
 pub(crate) mod header;
 pub(crate) mod limits;
 pub(crate) mod lora;
-mod pattern;
+pub(crate) mod pattern;
 mod targets;
 
 use std::collections::BTreeSet;

@@ -103,7 +103,7 @@ impl Pattern {
     }
 
     /// Matches the end of names, from a `.` on, as `rank_pattern` does.
-    fn tail(text: &str) -> Self {
+    pub(crate) fn tail(text: &str) -> Self {
         Self::compile(&format!(r"\A(?:.*\.)?(?:{text})\z"), text.len())
     }
 
