@@ -61,7 +61,9 @@ struct Stats {
 impl Stats {
     /// Reads a line of libFuzzer's final statistics.
     fn read(&mut self, line: &str) {
-        let Some((name, number)) = line.trim().strip_prefix("stat::").and_then(|line| line.split_once(':')) else { return };
+        let Some((name, number)) = line.trim().strip_prefix("stat::").and_then(|line| line.split_once(':')) else {
+            return;
+        };
         let Ok(number) = number.trim().parse() else { return };
         match name {
             "number_of_executed_units" => self.executions = number,
@@ -95,7 +97,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("no target is called {unknown}; there is: {}", known.join(", "));
     }
     if !shell::quiet(fuzz(workspace).arg("--version")) {
-        bail!("cargo-fuzz cannot be run: rustup toolchain install {TOOLCHAIN} && cargo +{TOOLCHAIN} install cargo-fuzz");
+        bail!(
+            "cargo-fuzz cannot be run: rustup toolchain install {TOOLCHAIN} && cargo +{TOOLCHAIN} install cargo-fuzz"
+        );
     }
     let mut outcomes = Vec::new();
     for target in if args.targets.is_empty() { &known } else { &args.targets } {

@@ -53,7 +53,9 @@ fn configs() -> Vec<Vec<u8>> {
     vec![
         changed(json!({})),
         changed(json!({"rank_pattern": {"q_proj": 4, r".*\.1\..*v_proj": 8}, "alpha_pattern": {"v_proj": 2.5}})),
-        changed(json!({"target_modules": r".*\.(q|v)_proj", "layers_to_transform": [0, 1], "exclude_modules": ["lm_head"]})),
+        changed(
+            json!({"target_modules": r".*\.(q|v)_proj", "layers_to_transform": [0, 1], "exclude_modules": ["lm_head"]}),
+        ),
         changed(json!({"target_modules": "all-linear", "layers_to_transform": 1, "modules_to_save": ["score"]})),
         changed(json!({"use_rslora": true, "use_dora": false, "init_lora_weights": "gaussian", "bias": null})),
         changed(json!({"layer_replication": [[0, 1]], "trainable_token_indices": [1], "arrow_config": {"top_k": 1}})),
@@ -97,7 +99,8 @@ fn adapters() -> Vec<Vec<u8>> {
 fn bases() -> Vec<Vec<u8>> {
     let experts = BASE.replace("llama", "mixtral").replacen('{', r#"{"num_local_experts":4,"num_experts":4,"#, 1);
     let moe = experts.replace("mixtral", "qwen3_moe").replacen('{', r#"{"moe_intermediate_size":4,"#, 1);
-    let inner = format!(r#"{{"architectures":["GemmaForConditionalGeneration"],"text_config":{BASE},"vision_config":{{}}}}"#);
+    let inner =
+        format!(r#"{{"architectures":["GemmaForConditionalGeneration"],"text_config":{BASE},"vision_config":{{}}}}"#);
     let alone = BASE.replacen('{', r#"{"architectures":["LlamaForCausalLM"],"vocab_size":16,"#, 1);
     [
         ("model.layers.0.self_attn.q_proj", BASE.to_owned()),

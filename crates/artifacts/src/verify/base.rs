@@ -4,7 +4,7 @@ mod families;
 
 use serde_json::{Map, Value};
 
-use super::defect::{Defect, shown};
+use super::defect::{Defect, said, shown};
 use families::Family;
 
 /// Real ones have 2 KiB; one that lists a quantization for each module, some hundred.
@@ -38,7 +38,7 @@ impl BaseShapes {
         if json.len() > MAX_BASE {
             return Err(invalid(format!("it is larger than {MAX_BASE} bytes")));
         }
-        let value: Value = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let value: Value = serde_json::from_slice(json).map_err(|error| invalid(said(&error)))?;
         let outer = value.as_object().ok_or_else(|| invalid("not a JSON object".into()))?;
         // Models that also see or hear keep what concerns language in an object of its own.
         let text = outer.get("text_config").and_then(Value::as_object).unwrap_or(outer);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::LFS;
-use super::defect::{Defect, shown};
+use super::defect::{Defect, said, shown};
 use super::pattern::is_harmless;
 use crate::digest::CONFIG;
 
@@ -76,7 +76,7 @@ impl AdapterConfig {
         if json.starts_with(LFS) {
             return Err(Defect::LfsPointer { file: CONFIG.into() });
         }
-        let value: Value = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let value: Value = serde_json::from_slice(json).map_err(|error| invalid(said(&error)))?;
         let Value::Object(fields) = value else { return Err(invalid("not a JSON object".into())) };
         let fields = Fields(&fields);
         let mut warnings = Vec::new();

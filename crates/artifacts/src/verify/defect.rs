@@ -371,16 +371,25 @@ impl Defect {
 
 /// Text of the adapter's author, for a message: shortened, and without characters that would make it look like ours.
 pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
+    shortened(text, 120)
+}
+
+/// What a parser says, which may repeat anything that it was given, and all of it.
+pub(crate) fn said(error: &serde_json::Error) -> String {
+    // Room for the longest that one says by itself: a list of all the types that a tensor may have.
+    shortened(&error.to_string(), 400)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
     let mut out = String::new();
-    for c in text.chars().take(LONGEST) {
+    for c in text.chars().take(longest) {
         match c {
             '"' | '\'' | '\\' => out.push(c),
             // Also escapes what turns the direction of writing or shows nothing.
             c => out.extend(c.escape_debug()),
         }
     }
-    if text.chars().nth(LONGEST).is_some() {
+    if text.chars().nth(longest).is_some() {
         out.push('…');
     }
     out

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::defect::{said, shown};
+
 /// Before the JSON: its length.
 pub(crate) const LENGTH_BYTES: usize = 8;
 /// The format allows 100 MB. An entry takes about 150 bytes, so this is room for [`MAX_TENSORS`]; the largest adapters, with
@@ -102,11 +104,11 @@ impl Header {
         if json.first() != Some(&b'{') {
             return Err("the header does not begin with `{`".into());
         }
-        let Entries(mut tensors) = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let Entries(mut tensors) = serde_json::from_slice(json).map_err(|error| said(&error))?;
         let mut names: Vec<&str> = tensors.iter().map(|tensor| &*tensor.name).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("tensor `{}` is there twice", super::defect::shown(twice[0])));
+            return Err(format!("tensor `{}` is there twice", shown(twice[0])));
         }
         tensors.sort_by_key(|tensor| (tensor.start, tensor.end));
         let mut expected = 0;
@@ -125,7 +127,7 @@ impl Header {
 
 /// Whether the bytes of `tensor` begin at `expected` and are as many as its shape needs.
 fn check(tensor: &Tensor, expected: u64) -> Result<(), String> {
-    let name = || super::defect::shown(&tensor.name);
+    let name = || shown(&tensor.name);
     let Tensor { start, end, dtype, .. } = *tensor;
     if start > end {
         return Err(format!("tensor `{}` ends before it begins", name()));

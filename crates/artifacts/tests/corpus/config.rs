@@ -88,13 +88,15 @@ fn values() -> Vec<Case> {
         ("alpha_pattern", json!({"q_proj": 1e300}), "AlphaInvalid"),
         ("peft_type", json!(7), "ConfigInvalid"),
         ("base_model_name_or_path", json!(["a"]), "ConfigInvalid"),
+        ("peft_type", json!("\u{7f}\u{202e}".repeat(9000)), "NotLora"),
+        ("bias", json!("\n".repeat(9000)), "BiasUnsupported"),
         ("modules_to_save", json!("score"), "ConfigInvalid"),
         ("use_rslora", json!("true"), "ConfigInvalid"),
         ("layers_to_transform", json!("0"), "ConfigInvalid"),
         ("layers_to_transform", json!([0, -1]), "ConfigInvalid"),
         ("layers_to_transform", json!(0.5), "ConfigInvalid"),
     ] {
-        cases.push(set(format!("{field} = {value}"), reason, field, value.clone()));
+        cases.push(set(format!("{field} = {value:.100}"), reason, field, value.clone()));
     }
     cases
 }

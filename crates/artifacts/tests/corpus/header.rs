@@ -103,6 +103,10 @@ fn entries() -> Vec<Case> {
         ("a tensor twice, once escaped", vec![a(), entry("\\u0061", "F32", "[1]", "[8,12]")]),
         ("a field twice", vec![a().replace("\"shape\":[2]", "\"shape\":[2],\"shape\":[2]")]),
         ("an unknown field", vec![a().replace("\"shape\":[2]", "\"shape\":[2],\"stride\":1")]),
+        (
+            "an unknown field that is not shown as it is",
+            vec![a().replace("shape", &format!("{}\u{7f}", "x".repeat(9000)))],
+        ),
         ("no type", vec![a().replace("\"dtype\":\"F32\",", "")]),
         ("no shape", vec![a().replace("\"shape\":[2],", "")]),
         ("no offsets", vec![r#""a":{"dtype":"F32","shape":[2]}"#.into()]),
