@@ -20,12 +20,12 @@ fuzz_target!(|data: &[u8]| {
     }
     let [scheme, user, path] = parts::<3>(data).map(|part| String::from_utf8_lossy(part).into_owned());
     // A path may hold anything, a word that looks like a secret too; and nothing but a scheme makes userinfo of a text.
+    let user: String = user.chars().filter(|c| !"/?#@".contains(*c)).collect();
+    let path: String = path.chars().filter(|c| !"?#".contains(*c)).collect();
     let has_word = [&scheme, &user, &path].iter().any(|part| part.contains(SECRET));
     if has_word || scheme.is_empty() || scheme.contains(['/', ':', '?', '#']) || scheme == "file" {
         return;
     }
-    let user: String = user.chars().filter(|c| !"/?#@".contains(*c)).collect();
-    let path: String = path.chars().filter(|c| !"?#".contains(*c)).collect();
     for text in [
         format!("{scheme}://{user}{SECRET}@host/{path}"),
         format!("{scheme}://{user}:{SECRET}{user}@host/{path}"),

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::Package;
 
+use crate::workspace::members;
 use crate::{Workspace, shell};
 
 /// The toolchain that cargo-fuzz needs.
@@ -88,7 +90,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<()> {
         let mut command = workspace.cargo("run");
         return shell::run(command.args(["--quiet", "--package", "longshore-fuzz-seeds"]).current_dir(&folder));
     }
-    let known = targets(&folder.join("Cargo.toml"))?;
+    let known = targets(&folder)?;
     if args.list {
         println!("{}", known.join("\n"));
         return Ok(());
@@ -167,12 +169,14 @@ fn fuzz(workspace: &Workspace) -> Command {
     command
 }
 
-/// The targets that a manifest names, in its order.
-fn targets(manifest: &Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| format!("{} is not TOML", manifest.display()))?;
-    let bins = table.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
-    Ok(bins.filter_map(|bin| Some(bin.get("name")?.as_str()?.to_owned())).collect())
+/// The targets of the workspace in `folder`, by name.
+fn targets(folder: &Path) -> Result<Vec<String>> {
+    let fuzzed = |package: &&Package| package.metadata.get("cargo-fuzz").is_some();
+    let metadata = members(folder)?;
+    let targets = metadata.packages.iter().filter(fuzzed).flat_map(|package| &package.targets);
+    let mut names: Vec<_> = targets.filter(|target| target.is_bin()).map(|target| target.name.clone()).collect();
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn every_target_has_seeds_and_a_file() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-        let targets = targets(&folder.join("Cargo.toml")).unwrap();
+        let targets = targets(&folder).unwrap();
         assert!(targets.len() >= 11, "{targets:?}");
         for target in targets {
             assert!(folder.join("targets").join(&target).with_extension("rs").is_file(), "{target}");
