@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask help` lists the tasks; each is a module here. [`tidy`] holds the rules of the house that neither the
 //! compiler nor clippy knows, [`mod@test`] runs every check in order, [`e2e`] runs the tests that need a real engine, a
-//! cluster or other people's [`clients`], [`kube`] starts a cluster, [`mod@bench`] measures, [`crds`] and [`deploy`] write what is generated, and [`setup`]
+//! cluster or other people's [`clients`], [`kube`] starts a cluster, [`mod@bench`] measures, [`fuzz`] looks for input that
+//! breaks a parser, [`crds`] and [`deploy`] write what is generated, and [`setup`]
 //! installs what a bare machine lacks.
 //!
 //! This crate deliberately reads no credentials, talks to no cluster itself and writes nothing into the source tree but the
@@ -25,6 +26,7 @@ pub mod clients;
 pub mod crds;
 pub mod deploy;
 pub mod e2e;
+pub mod fuzz;
 pub mod kube;
 pub mod setup;
 pub mod shell;

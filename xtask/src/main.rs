@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Workspace, bench, crds, deploy, e2e, kube, setup, test, tidy};
+use xtask::{Workspace, bench, crds, deploy, e2e, fuzz, kube, setup, test, tidy};
 
 /// Longshore's development tasks.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Task {
     E2e(e2e::Args),
     Kube(kube::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Crds(crds::Args),
     Rbac(deploy::RbacArgs),
     #[command(hide = true)]
@@ -48,6 +49,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Task::E2e(args) => e2e::main(&workspace, args),
         Task::Kube(args) => kube::main(&workspace, args),
         Task::Bench(args) => bench::main(&workspace, args),
+        Task::Fuzz(args) => fuzz::main(&workspace, args),
         Task::Crds(args) => crds::main(&workspace, args),
         Task::Rbac(args) => deploy::rbac(&workspace, args),
         Task::RbacAudit(args) => deploy::audit(args),

@@ -295,7 +295,11 @@ impl Error {
 
     /// The failure as conditions and events show it, the system's own words behind ours.
     pub fn fault(&self) -> Fault {
-        let scope = if self.is_transient() { Scope::Transient } else { Scope::Artifact };
+        let scope = match self {
+            Self::Invalid(defect) => defect.scope(),
+            _ if self.is_transient() => Scope::Transient,
+            _ => Scope::Artifact,
+        };
         let mut message = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {

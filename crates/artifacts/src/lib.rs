@@ -27,6 +27,9 @@
 mod archive;
 mod digest;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod intake;
 mod origin;
@@ -60,4 +63,5 @@ pub use store::view::StoreView;
 pub use verify::base::BaseShapes;
 pub use verify::config::AdapterConfig;
 pub use verify::header::{Dtype, Header, Tensor};
+pub use verify::limits::EngineLimits;
 pub use verify::{FileVerifier, Verified, Verifier, verify_dir};

@@ -26,7 +26,7 @@ pub(crate) mod view;
 
 mod known;
 mod lock;
-mod manifest;
+pub(crate) mod manifest;
 mod room;
 mod session;
 #[cfg(test)]

@@ -9,7 +9,10 @@ pub(crate) mod config;
 pub(crate) mod defect;
 pub(crate) mod finite;
 pub(crate) mod header;
+pub(crate) mod limits;
 pub(crate) mod lora;
+pub(crate) mod pattern;
+mod targets;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -33,7 +36,8 @@ use lora::Summary;
 /// Bytes read at once. With 1 MiB, the memory of a process that had fetched 20 adapters in parallel stayed 10 MiB higher:
 /// an allocator keeps one such buffer for each of its arenas.
 pub(crate) const CHUNK: usize = 128 << 10;
-/// How every Git LFS pointer begins (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+/// How every Git LFS pointer begins (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>): as many bytes of it as a
+/// weights file's length has.
 const LFS: &[u8] = b"version ";
 
 /// An adapter that passed every check.
@@ -124,7 +128,10 @@ impl Verifier {
         let summary = match (summary, pickle) {
             (Some(summary), _) => summary,
             (None, Some(file)) => return Err(Defect::PickleRefused { file }),
-            (None, None) => return Err(Defect::WeightsMissing),
+            (None, None) => match files.iter().find(|file| is_shard(&file.name)) {
+                Some(file) => return Err(Defect::WeightsSharded { file: shown(&file.name) }),
+                None => return Err(Defect::WeightsMissing),
+            },
         };
         files.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
         for file in files.iter().filter(|file| FileKind::of(&file.name) == Some(FileKind::OtherWeights)) {
@@ -251,7 +258,14 @@ impl FileVerifier<'_> {
         let most = MAX_HEADER.min(self.size.map_or(u64::MAX, |size| size.saturating_sub(LENGTH_BYTES as u64)));
         match usize::try_from(length) {
             Ok(wanted) if length <= most => Ok(wanted),
-            _ => Err(self.invalid(format!("its header would be {length} bytes long, which is more than {most}"))),
+            _ => Err(match bytes {
+                // PyTorch's own format is a zip file with a pickle in it, and was a pickle before.
+                [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Defect::PickleRefused { file: self.name.clone() },
+                [b'<', ..] => {
+                    self.invalid("it is a page of HTML or XML, as servers send in the place of a file".into())
+                }
+                _ => self.invalid(format!("its header would be {length} bytes long, which is more than {most}")),
+            }),
         }
     }
 
@@ -301,6 +315,11 @@ impl FileVerifier<'_> {
             self.invalid(format!("{} bytes follow its last tensor", size - end))
         }
     }
+}
+
+/// Whether PEFT gives this name to a part of weights that it splits.
+fn is_shard(name: &str) -> bool {
+    name.starts_with("adapter_model-") && name.contains("-of-")
 }
 
 /// Moves bytes from the front of `from` until `into` has `wanted`.

@@ -1,5 +1,6 @@
 //! Where an adapter's files come from.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl ArtifactUrl {
     /// [`Invalid`] for an unknown scheme, nothing behind the scheme, control characters, or over 2,048 bytes.
     pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
         let text = text.as_ref();
-        let invalid = |rule| Err(Invalid::new("artifactURL", text, rule));
+        let invalid = |rule| Err(Invalid::new("artifactURL", &without_secrets(text), rule));
         if text.is_empty() || text.len() > 2048 || text.chars().any(|c| c.is_control() || c == ' ') {
             return invalid("1 to 2,048 characters without spaces or control characters");
         }
@@ -106,17 +107,7 @@ impl FromStr for ArtifactUrl {
 
 impl fmt::Display for ArtifactUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.text.split_once("://") else {
-            return f.write_str(&self.text);
-        };
-        if self.scheme == Scheme::File {
-            return f.write_str(&self.text);
-        }
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // A revision stands behind an `@` too, but in the path; only what is before the host is userinfo.
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        write!(f, "{scheme}://{host}{path}")
+        f.write_str(&without_secrets(&self.text))
     }
 }
 
@@ -124,6 +115,29 @@ impl fmt::Debug for ArtifactUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// The text without userinfo, query and fragment, whether it is a reference or only meant to be one.
+fn without_secrets(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
+        return text.into();
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // A repository without an owner has its revision here: `hf://gpt2@main`. It has no path then.
+    let is_revision = matches!(scheme, "huggingface" | "hf") && path.is_empty();
+    match authority.rsplit_once('@') {
+        Some((_, host)) if !is_revision => format!("{scheme}://{host}{path}").into(),
+        // No port: userinfo with a `/`, `?` or `#` in it that was not escaped, which then ends the authority too early.
+        _ if authority.rsplit_once(':').is_some_and(|(host, port)| !is_port(port) && !host.starts_with('[')) => {
+            format!("{scheme}://…").into()
+        }
+        _ => format!("{scheme}://{authority}{path}").into(),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -167,7 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn i8_secrets_are_not_shown_where_they_do_not_belong_either() {
+        for (text, shown) in [
+            ("hf://user:pass@org/repo@main", "hf://org/repo@main"),
+            ("https://user:pa/ss@example.com/a", "https://…"),
+            ("https://user:pa?ss@example.com/a", "https://…"),
+            ("s3://key:se#cret@bucket/a", "s3://…"),
+            ("https://example.com:8443/a@b", "https://example.com:8443/a@b"),
+            ("https://[::1]/a", "https://[::1]/a"),
+            ("oci://registry:5000/x@sha256:ab", "oci://registry:5000/x@sha256:ab"),
+        ] {
+            assert_eq!(ArtifactUrl::new(text).unwrap().to_string(), shown);
+        }
+        for bad in
+            ["https://user:pass@example.com/a b?sig=pass", "ftp://user:pass@example.com/", "s3://user:pass@?pass\n"]
+        {
+            let error = ArtifactUrl::new(bad).unwrap_err();
+            assert!(!error.to_string().contains("pass"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_revision_is_kept() {
+        assert_eq!(ArtifactUrl::new("hf://gpt2@main").unwrap().to_string(), "hf://gpt2@main");
         assert_eq!(ArtifactUrl::new("hf://org/repo@v1.0").unwrap().to_string(), "hf://org/repo@v1.0");
     }
 }

@@ -42,6 +42,17 @@ struct WireFile {
     sha256: String,
 }
 
+/// The files that a list names; none where it is no list of our version.
+pub(crate) fn parse(json: &[u8]) -> Option<Vec<KeptFile>> {
+    let Wire { version, files } = serde_json::from_slice(json).ok()?;
+    let file = |f: WireFile| {
+        FileKind::of(&f.name).filter(|_| !f.name.contains('/'))?;
+        Some(KeptFile { name: f.name, size: f.size, sha256: Digest::from_hex(&f.sha256).ok()? })
+    };
+    let files = files.into_iter().map(file).collect::<Option<Vec<_>>>()?;
+    (version == VERSION).then_some(files)
+}
+
 impl Manifest {
     /// Writes the list of `files` into `dir` and brings it to disk.
     pub(super) fn write(dir: &Path, files: &[KeptFile]) -> Result<(), Error> {
@@ -64,13 +75,8 @@ impl Manifest {
         if !metadata.is_file() || metadata.len() > LARGEST {
             return None;
         }
-        let Wire { version, files } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let file = |f: WireFile| {
-            FileKind::of(&f.name).filter(|_| !f.name.contains('/'))?;
-            Some(KeptFile { name: f.name, size: f.size, sha256: Digest::from_hex(&f.sha256).ok()? })
-        };
-        let files = files.into_iter().map(file).collect::<Option<Vec<_>>>()?;
-        (version == VERSION).then(|| Self { dir: dir.to_owned(), files })
+        let files = parse(&fs::read(path).ok()?)?;
+        Some(Self { dir: dir.to_owned(), files })
     }
 
     /// Whether it lists exactly what has this digest, each file is there with its size, and none that an engine would read

@@ -1,5 +1,8 @@
 //! What can be wrong with an adapter, and what to do about it.
 
+use longshore_types::Scope;
+
+use super::header::Dtype;
 use crate::digest::{CONFIG, WEIGHTS};
 
 /// What is wrong with an adapter. No engine can help; its owner can.
@@ -18,9 +21,40 @@ pub enum Defect {
         /// What is wrong.
         problem: String,
     },
+    /// The rank is none.
+    #[error("{CONFIG}: {problem}; set it to the rank that was trained")]
+    RankInvalid {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The numerator of the scale is none, or makes a scale that engines cannot compute with.
+    #[error("{CONFIG}: {problem}; set it to the `lora_alpha` that was trained")]
+    AlphaInvalid {
+        /// What is wrong.
+        problem: String,
+    },
+    /// `target_modules` names nothing.
+    #[error("{CONFIG}: `target_modules` {problem}; save the adapter again with save_pretrained()")]
+    TargetsInvalid {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A pattern for modules is one that an engine may try for hours, while all its requests wait.
+    #[error(
+        "{CONFIG}: `{field}` has the regular expression {pattern}, which an engine may try for hours: write names of \
+         modules, or repeat single characters only"
+    )]
+    PatternExplodes {
+        /// `rank_pattern` or `alpha_pattern`.
+        field: &'static str,
+        /// The pattern.
+        pattern: String,
+    },
     /// The adapter uses what engines do not implement.
     #[error("{feature} is not supported by engines: {advice}")]
-    Incompatible {
+    Unsupported {
+        /// A CamelCase word for the feature.
+        reason: &'static str,
         /// What it uses.
         feature: String,
         /// What to do.
@@ -29,6 +63,18 @@ pub enum Defect {
     /// `adapter_model.safetensors` is missing.
     #[error("no {WEIGHTS}: save the adapter again with save_pretrained(..., safe_serialization=True)")]
     WeightsMissing,
+    /// The weights are spread over several files.
+    #[error(
+        "the weights are split into several files, such as {file}, and engines read {WEIGHTS} only: load the adapter with \
+         PEFT and save it again without max_shard_size"
+    )]
+    WeightsSharded {
+        /// One of the parts.
+        file: String,
+    },
+    /// The weights file has no LoRA weights.
+    #[error("{WEIGHTS} holds no LoRA weights: nothing was trained, or another file was saved under this name")]
+    WeightsEmpty,
     /// There are only pickled weights.
     #[error(
         "{file} is a pickle, which can run any code when it is read, so it is refused: convert it to {WEIGHTS} where you \
@@ -61,7 +107,9 @@ pub enum Defect {
         problem: String,
     },
     /// A weight is not a number. Engines load such an adapter and answer with noise.
-    #[error("tensor `{tensor}` in {file} holds NaN or infinity: the training diverged; use an earlier checkpoint")]
+    #[error(
+        "tensor `{tensor}` in {file} holds NaN, infinity or a number beyond float32: the training diverged; use an earlier checkpoint"
+    )]
     NotFinite {
         /// The file.
         file: String,
@@ -84,13 +132,51 @@ pub enum Defect {
         /// `lora_A` or `lora_B`.
         missing: &'static str,
     },
-    /// A tensor has a shape or type that no LoRA weight has.
-    #[error("tensor `{tensor}` {problem}")]
-    TensorInvalid {
+    /// The weights are those of an adapter within an adapter. vLLM loads them and leaves them out.
+    #[error(
+        "module `{module}` was wrapped by PEFT twice, and engines would leave its weights out: merge the inner adapter into \
+         the base model, or train on the base model itself"
+    )]
+    NestedAdapter {
+        /// The module.
+        module: String,
+    },
+    /// Both names of one half are taken.
+    #[error("tensor `{tensor}` is there under two names: the file was put together by hand; save the adapter again")]
+    TensorDuplicate {
         /// The tensor.
         tensor: String,
-        /// What is wrong with it.
-        problem: String,
+    },
+    /// A tensor has a type that no LoRA weight has.
+    #[error(
+        "tensor `{tensor}` has type {dtype:?}, which is no type of weight: save the adapter as float32 or bfloat16"
+    )]
+    TensorType {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// A tensor has a shape that no LoRA weight has.
+    #[error("tensor `{tensor}` has shape {shape:?} instead of two dimensions: it belongs to no linear layer")]
+    TensorShape {
+        /// The tensor.
+        tensor: String,
+        /// Its dimensions, outermost first.
+        shape: Box<[u64]>,
+    },
+    /// The halves of a pair cannot be multiplied.
+    #[error(
+        "module `{module}` has a lora_B of shape {b:?}, which does not fit its lora_A of {a:?}: they come from different \
+         adapters; save the adapter again"
+    )]
+    PairMismatch {
+        /// The module.
+        module: String,
+        /// The dimensions of `lora_A`.
+        a: Box<[u64]>,
+        /// The dimensions of `lora_B`.
+        b: Box<[u64]>,
     },
     /// The configuration and the weights disagree about the rank.
     #[error(
@@ -133,6 +219,42 @@ pub enum Defect {
         /// The base model's type.
         model_type: String,
     },
+    /// A module lies elsewhere in the base model. vLLM loads the adapter and leaves the module out.
+    #[error(
+        "module `{module}` is `{expected}` in the base model, and engines would leave it out: the adapter was trained on \
+         another class of the model; rename its tensors, or train on the one that is served"
+    )]
+    ModuleMisplaced {
+        /// The module.
+        module: String,
+        /// Where the base model has it.
+        expected: String,
+    },
+    /// An expert is beyond those of the base model.
+    #[error(
+        "module `{module}` is of expert {expert}, but the base model has {experts}: it was trained on another model"
+    )]
+    ExpertMissing {
+        /// The module.
+        module: String,
+        /// Its expert.
+        expert: u64,
+        /// How many the base model has.
+        experts: u64,
+    },
+    /// The adapter was trained with another vocabulary.
+    #[error(
+        "module `{module}` knows {found} tokens, but the base model has {expected}: tokens were added for training; train \
+         with the base model's own, or serve the base model that has them"
+    )]
+    VocabMismatch {
+        /// The module.
+        module: String,
+        /// How many the adapter has.
+        found: u64,
+        /// How many the base model has.
+        expected: u64,
+    },
     /// A module has another size than the base model's.
     #[error(
         "module `{module}` has {found} {side} features, but the base model has {expected}: it was trained on another model"
@@ -152,6 +274,28 @@ pub enum Defect {
     ManifestInvalid {
         /// What is wrong, and what to do.
         problem: String,
+    },
+    /// The rank is above what the engine has room for.
+    #[error(
+        "the adapter has rank {rank}, but the engine takes {max} at most: start it with a larger --max-lora-rank, or train \
+         with a smaller one"
+    )]
+    RankTooHigh {
+        /// The adapter's largest rank.
+        rank: u32,
+        /// The engine's limit.
+        max: u32,
+    },
+    /// The engine was told to apply adapters to other modules only. vLLM loads the adapter and leaves the module out.
+    #[error(
+        "the adapter changes `{module}`, but the engine applies adapters to {served} only: start it without \
+         --lora-target-modules, or with that module among them"
+    )]
+    TargetNotServed {
+        /// The last part of the module's name.
+        module: String,
+        /// The engine's modules.
+        served: String,
     },
     /// A file has a name that we do not take.
     #[error("a file's name is not plain text without control characters: {name}")]
@@ -284,8 +428,14 @@ impl Defect {
         match self {
             Self::ConfigMissing { .. } => "ConfigMissing",
             Self::ConfigInvalid { .. } => "ConfigInvalid",
-            Self::Incompatible { .. } => "Incompatible",
+            Self::RankInvalid { .. } => "RankInvalid",
+            Self::AlphaInvalid { .. } => "AlphaInvalid",
+            Self::TargetsInvalid { .. } => "TargetsInvalid",
+            Self::PatternExplodes { .. } => "PatternExplodes",
+            Self::Unsupported { reason, .. } => reason,
             Self::WeightsMissing => "WeightsMissing",
+            Self::WeightsSharded { .. } => "WeightsSharded",
+            Self::WeightsEmpty => "WeightsEmpty",
             Self::PickleRefused { .. } => "PickleRefused",
             Self::LfsPointer { .. } => "LfsPointer",
             Self::WeightsTruncated { .. } => "WeightsTruncated",
@@ -293,13 +443,22 @@ impl Defect {
             Self::NotFinite { .. } => "NotFinite",
             Self::UnsupportedTensor { .. } => "UnsupportedTensor",
             Self::PairIncomplete { .. } => "PairIncomplete",
-            Self::TensorInvalid { .. } => "TensorInvalid",
+            Self::NestedAdapter { .. } => "NestedAdapter",
+            Self::TensorDuplicate { .. } => "TensorDuplicate",
+            Self::TensorType { .. } => "TensorType",
+            Self::TensorShape { .. } => "TensorShape",
+            Self::PairMismatch { .. } => "PairMismatch",
             Self::RankMismatch { .. } => "RankMismatch",
             Self::TargetMismatch { .. } => "TargetMismatch",
             Self::LayerMissing { .. } => "LayerMissing",
             Self::ModuleMissing { .. } => "ModuleMissing",
+            Self::ModuleMisplaced { .. } => "ModuleMisplaced",
+            Self::ExpertMissing { .. } => "ExpertMissing",
+            Self::VocabMismatch { .. } => "VocabMismatch",
             Self::ShapeMismatch { .. } => "ShapeMismatch",
             Self::ManifestInvalid { .. } => "ManifestInvalid",
+            Self::RankTooHigh { .. } => "RankTooHigh",
+            Self::TargetNotServed { .. } => "TargetNotServed",
             Self::FileName { .. } => "FileName",
             Self::SpecialFile { .. } => "SpecialFile",
             Self::TooLarge { .. } => "TooLarge",
@@ -319,23 +478,51 @@ impl Defect {
             Self::BaseInvalid { .. } => "BaseInvalid",
         }
     }
+
+    /// How far it reaches: another engine may have room for the adapter, but none can mend it.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::RankTooHigh { .. } | Self::TargetNotServed { .. } => Scope::Engine,
+            _ => Scope::Artifact,
+        }
+    }
 }
 
 /// Text of the adapter's author, for a message: shortened, and without characters that would make it look like ours.
 pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
+    shortened(text, 120)
+}
+
+/// What a parser says, which may repeat anything that it was given, and all of it.
+pub(crate) fn said(error: &serde_json::Error) -> String {
+    // Room for the longest that one says by itself: a list of all the types that a tensor may have.
+    shortened(&error.to_string(), 400)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
     let mut out = String::new();
-    for c in text.chars().take(LONGEST) {
+    for c in text.chars().take(longest) {
         match c {
             '"' | '\'' | '\\' => out.push(c),
             // Also escapes what turns the direction of writing or shows nothing.
             c => out.extend(c.escape_debug()),
         }
     }
-    if text.chars().nth(LONGEST).is_some() {
+    if text.chars().nth(longest).is_some() {
         out.push('…');
     }
     out
+}
+
+/// Some of many texts, for a message: the first eight of them, and how many more there are.
+pub(crate) fn listed<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    const MOST: usize = 8;
+    let mut texts = texts.into_iter();
+    let first: Vec<String> = texts.by_ref().take(MOST).map(|text| shown(text.as_ref())).collect();
+    match texts.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -347,5 +534,7 @@ mod tests {
         assert_eq!(shown(r#"bias "all" ä"#), r#"bias "all" ä"#);
         assert_eq!(shown("a\nb\u{202e}c\u{0}"), "a\\nb\\u{202e}c\\0");
         assert_eq!(shown(&"x".repeat(500)).chars().count(), 121);
+        assert_eq!(listed(["a\n", "b"]), "a\\n, b");
+        assert_eq!(listed((0..10).map(|n| n.to_string())), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
     }
 }

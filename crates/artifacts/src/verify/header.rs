@@ -7,15 +7,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::defect::{said, shown};
 
 /// Before the JSON: its length.
 pub(crate) const LENGTH_BYTES: usize = 8;
-/// The format allows 100 MB. An entry takes about 150 bytes, so this is room for 200,000 tensors; the largest adapters, with
+/// The format allows 100 MB. An entry takes about 150 bytes, so this is room for [`MAX_TENSORS`]; the largest adapters, with
 /// 128 experts in 60 layers, have 50,000.
 pub(crate) const MAX_HEADER: u64 = 32 << 20;
 /// Engines' tensors have at most 5.
 const MAX_DIMENSIONS: usize = 8;
+/// More than any adapter has, and no more than memory has room for: 200 bytes each.
+const MAX_TENSORS: usize = 200_000;
+/// Trainers write some KB about themselves; ones that write down their data set, some hundred.
+const MAX_METADATA: usize = 1 << 20;
 /// Longer than any module's path.
 const MAX_NAME: usize = 1024;
 
@@ -97,11 +104,11 @@ impl Header {
         if json.first() != Some(&b'{') {
             return Err("the header does not begin with `{`".into());
         }
-        let Entries(mut tensors) = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let Entries(mut tensors) = serde_json::from_slice(json).map_err(|error| said(&error))?;
         let mut names: Vec<&str> = tensors.iter().map(|tensor| &*tensor.name).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("tensor `{}` is there twice", super::defect::shown(twice[0])));
+            return Err(format!("tensor `{}` is there twice", shown(twice[0])));
         }
         tensors.sort_by_key(|tensor| (tensor.start, tensor.end));
         let mut expected = 0;
@@ -120,7 +127,7 @@ impl Header {
 
 /// Whether the bytes of `tensor` begin at `expected` and are as many as its shape needs.
 fn check(tensor: &Tensor, expected: u64) -> Result<(), String> {
-    let name = || super::defect::shown(&tensor.name);
+    let name = || shown(&tensor.name);
     let Tensor { start, end, dtype, .. } = *tensor;
     if start > end {
         return Err(format!("tensor `{}` ends before it begins", name()));
@@ -166,7 +173,11 @@ impl<'de> Deserialize<'de> for Entries {
                         map.next_value::<Metadata>()?;
                         continue;
                     }
-                    let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = map.next_value()?;
+                    if tensors.len() == MAX_TENSORS {
+                        return Err(de::Error::custom(format!("it has more than {MAX_TENSORS} tensors")));
+                    }
+                    let Described(Info { dtype, shape: Shape(shape), data_offsets: (start, end) }) =
+                        map.next_value()?;
                     tensors.push(Tensor { name, dtype, shape, start, end });
                 }
                 Ok(Entries(tensors))
@@ -182,6 +193,25 @@ struct Info {
     dtype: Dtype,
     shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// An [`Info`] that is an object: what is derived would take a list of its values too.
+struct Described(Info);
+
+impl<'de> Deserialize<'de> for Described {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Described;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object that describes a tensor")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Described, A::Error> {
+                Info::deserialize(MapAccessDeserializer::new(map)).map(Described)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// A name of bounded length.
@@ -246,11 +276,17 @@ impl<'de> Deserialize<'de> for Metadata {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut seen = BTreeSet::new();
+                let mut bytes = 0;
                 while let Some(key) = map.next_key::<String>()? {
+                    let Text(value) = map.next_value()?;
+                    // Their sum bounds the number of keys too, since they differ.
+                    bytes += key.len() + value;
+                    if bytes > MAX_METADATA {
+                        return Err(de::Error::custom(format!("`__metadata__` has more than {MAX_METADATA} bytes")));
+                    }
                     if !seen.insert(key) {
                         return Err(de::Error::custom("a key of `__metadata__` is there twice"));
                     }
-                    map.next_value::<Text>()?;
                 }
                 Ok(Metadata)
             }
@@ -259,8 +295,8 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// Any text, not kept.
-struct Text;
+/// Any text, of which only the bytes are counted.
+struct Text(usize);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -270,8 +306,8 @@ impl<'de> Deserialize<'de> for Text {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<Text, E> {
-                Ok(Text)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.len()))
             }
         }
         deserializer.deserialize_str(Any)

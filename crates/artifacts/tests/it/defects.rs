@@ -85,8 +85,12 @@ fn pickled_weights_are_refused_unread() {
 
 #[test]
 fn features_that_engines_lack_are_refused() {
-    for (field, value) in [("use_dora", json!(true)), ("bias", json!("all")), ("modules_to_save", json!(["lm_head"]))] {
-        refused(check(Adapter::tiny(1).set(field, value)), "Incompatible", "not supported by engines");
+    for (field, value, reason) in [
+        ("use_dora", json!(true), "DoraUnsupported"),
+        ("bias", json!("all"), "BiasUnsupported"),
+        ("modules_to_save", json!(["lm_head"]), "ModulesToSaveUnsupported"),
+    ] {
+        refused(check(Adapter::tiny(1).set(field, value)), reason, "not supported by engines");
     }
 }
 
@@ -174,17 +178,17 @@ fn shapes_and_types_that_no_lora_weight_has_are_refused() {
     for shape in [&[16][..], &[2, 2, 4], &[2, 0]] {
         let mut adapter = Adapter::tiny(1);
         adapter.tensor(Q0, shape, 1);
-        refused(check(&adapter), "TensorInvalid", "two dimensions");
+        refused(check(&adapter), "TensorShape", "two dimensions");
     }
     let mut adapter = Adapter::tiny(1);
     adapter.tensor(Q0B, &[8, 3], 1);
-    refused(check(&adapter), "TensorInvalid", "does not fit lora_A");
+    refused(check(&adapter), "PairMismatch", "does not fit its lora_A");
     let mut adapter = Adapter::tiny(1);
     adapter.tensors.get_mut(Q0).unwrap().0 = "I32";
-    refused(check(&adapter), "TensorInvalid", "type I32");
+    refused(check(&adapter), "TensorType", "type I32");
     let mut adapter = Adapter::tiny(1);
     adapter.tensor(Q0.strip_prefix("base_model.model.").unwrap(), &[2, 8], 1);
-    refused(check(&adapter), "TensorInvalid", "under two names");
+    refused(check(&adapter), "TensorDuplicate", "under two names");
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn one_target_without_weights_warns_unless_the_base_model_has_it() {
     let verified = check(&adapter).unwrap();
     assert_eq!(
         verified.warnings,
-        [("TargetWithoutWeights", "target_modules names k_proj, c_attn, for which there are no weights".to_owned())]
+        [("TargetWithoutWeights", "target_modules names c_attn, k_proj, for which there are no weights".to_owned())]
     );
     let dir = tempfile::tempdir().unwrap();
     adapter.write(dir.path());
@@ -273,7 +277,7 @@ fn hostile_headers_are_refused_by_what_is_wrong() {
         (vec![entry(&"n".repeat(1025), "F32", "[2]", 0, 8)], "longer than 1024 bytes"),
         (vec![r#""a":{"dtype":"F32"}"#.into()], "missing field"),
         (vec![r#""a":[]"#.into()], "invalid"),
-        (vec![format!(r#""a":{}"#, "[".repeat(200_000))], "expected value"),
+        (vec![format!(r#""a":{}"#, "[".repeat(200_000))], "expected an object"),
         (vec![format!(r#""__metadata__":{}"#, "{\"a\":".repeat(200_000))], "invalid type"),
     ] {
         let header = format!("{{{}}}", entries.join(","));
@@ -286,7 +290,7 @@ fn hostile_headers_are_refused_by_what_is_wrong() {
         let file = [&length.to_le_bytes()[..], b"{}      "].concat();
         refused(check_weights(&file), "WeightsInvalid", "header would be");
     }
-    refused(check_weights(&safetensors("{}", &[])), "WeightsInvalid", "no LoRA weights");
+    refused(check_weights(&safetensors("{}", &[])), "WeightsEmpty", "no LoRA weights");
 }
 
 #[test]
