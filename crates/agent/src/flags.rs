@@ -1,8 +1,12 @@
 //! Flags about sources, for every program that fetches.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use longshore_artifacts::{HubOptions, Setup};
+use longshore_artifacts::{
+    AzureOptions, GcsOptions, HubOptions, ObjectOptions, OciOptions, S3Options, Setup, WebIdentity,
+};
 
 /// What is to be known of the places that adapters come from. A source that has to be told something gets its flag here,
 /// and its line in [`SourceFlags::setup`].
@@ -22,12 +26,85 @@ pub struct SourceFlags {
     /// Where Hugging Face repositories are fetched from: a mirror, or a hub of your own
     #[arg(long, value_name = "URL", env = "HF_ENDPOINT", hide_env_values = true, default_value = "https://huggingface.co", value_parser = HubOptions::at)]
     pub hf_endpoint: HubOptions,
+
+    /// Where s3:// buckets are, where that is not Amazon
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_S3", hide_env_values = true)]
+    pub s3_endpoint: Option<String>,
+
+    /// Region of s3:// buckets whose credentials name none [default: us-east-1]
+    #[arg(long, value_name = "REGION", env = "AWS_REGION", hide_env_values = true)]
+    pub s3_region: Option<String>,
+
+    /// Whether a bucket stands in the path of an s3:// URL and not in the host's name [default: only at an --s3-endpoint]
+    #[arg(long, value_name = "BOOL", env = "LONGSHORE_S3_PATH_STYLE", hide_env_values = true)]
+    pub s3_path_style: Option<bool>,
+
+    /// A role that this process may take at Amazon, with the token in --s3-web-identity-token-file
+    #[arg(
+        long,
+        value_name = "ARN",
+        env = "AWS_ROLE_ARN",
+        hide_env_values = true,
+        requires = "s3_web_identity_token_file"
+    )]
+    pub s3_role_arn: Option<String>,
+
+    /// File with the cluster's token for --s3-role-arn; it is read again for each session
+    #[arg(long, value_name = "PATH", env = "AWS_WEB_IDENTITY_TOKEN_FILE", hide_env_values = true)]
+    pub s3_web_identity_token_file: Option<PathBuf>,
+
+    /// Where gs:// buckets are, where that is not Google
+    #[arg(long, value_name = "URL", env = "LONGSHORE_GCS_ENDPOINT", hide_env_values = true)]
+    pub gcs_endpoint: Option<String>,
+
+    /// Storage account of az:// references whose credentials name none
+    #[arg(long, value_name = "NAME", env = "AZURE_STORAGE_ACCOUNT", hide_env_values = true)]
+    pub azure_account: Option<String>,
+
+    /// Where az:// containers are, where that is not Azure
+    #[arg(long, value_name = "URL", env = "LONGSHORE_AZURE_ENDPOINT", hide_env_values = true)]
+    pub azure_endpoint: Option<String>,
+
+    /// Ask the cloud for the machine's own identity where a fetch has no credentials: whoever may declare an adapter then
+    /// reads what the machine may read
+    #[arg(
+        long,
+        env = "LONGSHORE_INSTANCE_CREDENTIALS",
+        hide_env_values = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub instance_credentials: bool,
+
+    /// An oci:// registry that speaks plain HTTP, as host:port; may be given more than once
+    #[arg(
+        long = "plain-http-registry",
+        value_name = "HOST:PORT",
+        env = "LONGSHORE_PLAIN_HTTP_REGISTRIES",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub plain_http_registries: Vec<String>,
 }
 
 impl SourceFlags {
     /// How the sources of this process are set up.
     pub fn setup(&self) -> Setup {
-        let mut setup = Setup { hub: self.hf_endpoint.clone(), ..Setup::default() };
+        let role = self.s3_role_arn.clone().zip(self.s3_web_identity_token_file.clone());
+        let web_identity = role.map(|(role_arn, token_file)| WebIdentity { role_arn, token_file, sts_endpoint: None });
+        let objects = ObjectOptions {
+            s3: S3Options {
+                endpoint: self.s3_endpoint.clone(),
+                region: self.s3_region.clone(),
+                path_style: self.s3_path_style,
+                web_identity,
+            },
+            gcs: GcsOptions { endpoint: self.gcs_endpoint.clone() },
+            azure: AzureOptions { account: self.azure_account.clone(), endpoint: self.azure_endpoint.clone() },
+            instance_credentials: self.instance_credentials,
+            ..ObjectOptions::default()
+        };
+        let oci = OciOptions { plain_http: self.plain_http_registries.iter().cloned().collect() };
+        let mut setup = Setup { hub: self.hf_endpoint.clone(), objects, oci, ..Setup::default() };
         setup.reach.private = self.allow_private_addresses;
         setup
     }
