@@ -75,7 +75,7 @@ pub(super) fn refuse(start: &[u8], within: Option<&'static str>) -> Error {
     }
 }
 
-/// Whether a text has none of these.
+/// Whether no text has it.
 fn is_binary(c: char) -> bool {
     c.is_control() && !c.is_whitespace()
 }

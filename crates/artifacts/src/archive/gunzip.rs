@@ -6,7 +6,7 @@ use flate2::Crc;
 
 use super::growth::Growth;
 use super::inflate::Inflate;
-use super::stream::{Decode, Input, Stream, damaged, invalid};
+use super::stream::{Decode, Input, Stream, cut_off, damaged, invalid};
 use crate::error::Error;
 
 /// Bits of a header's flags.
@@ -137,7 +137,7 @@ impl<R: Read> Decode for Gunzip<R> {
                         self.state = State::Between { first: false };
                     } else if (step.used, step.made) == (0, 0) {
                         // It could do nothing with what there is, so there is nothing.
-                        return Err(super::stream::cut_off("within its compressed data"));
+                        return Err(cut_off("within its compressed data"));
                     }
                 }
             }
