@@ -19,8 +19,9 @@ use crate::source::local::blocking;
 use crate::store::staging::Staging;
 use crate::verify::defect::shown;
 
-/// Chunks that may wait for the thread. One is at most what a connection is read with, some hundred KiB.
-const WAITING: usize = 8;
+/// Chunks that may wait for the thread: enough for neither end to stand still while the other works on one. One is at most
+/// what a connection is read with, some hundred KiB, and each of the fetches of a process may have as many.
+const WAITING: usize = 2;
 /// A file that is read to its end, whatever is wrong with it, to see whether it is what the source has.
 const SMALL: u64 = 1 << 20;
 /// The same of an archive, most of which are no smaller: what comes in about a second.

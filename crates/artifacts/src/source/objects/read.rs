@@ -22,8 +22,8 @@ use crate::intake::Chunks;
 const PART: u64 = 2 << 20;
 /// Parts of one object at once, the one whose turn it is among them: 14 MiB ahead, and 300 MB/s by the figures above.
 const AT_ONCE: usize = 8;
-/// Parts in memory ahead of their turn, of all objects together: 24 MiB.
-pub(super) const AHEAD: usize = 12;
+/// Parts in memory ahead of their turn, of all objects together: 16 MiB. One fetch alone gets what it can use; many share.
+pub(super) const AHEAD: usize = 8;
 /// Pieces of a part that may wait; its bytes are what bounds it, and this only what comes in crumbs.
 const PIECES: usize = 256;
 
