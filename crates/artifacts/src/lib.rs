@@ -15,7 +15,7 @@
 //! use longshore_artifacts::{Artifacts, Store};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! let artifacts = Artifacts::new(Store::open(dir.path().join("store"))?);
 //! let error = artifacts.fetch(&"/srv/adapters/none".parse()?, None).await.unwrap_err();
 //! assert_eq!(error.reason(), "ArtifactNotFound");

@@ -52,6 +52,8 @@ impl Manifest {
         let text = serde_json::to_vec(&wire).map_err(|error| failed(error.into()))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         file.write_all(&text).map_err(failed)?;
+        // Its first use. By itself it would be told in the kernel's ticks, which are longer than a small fetch.
+        file.set_modified(SystemTime::now()).map_err(failed)?;
         seal(&file, &path)
     }
 

@@ -20,7 +20,16 @@ mod adapter;
 const CHILD: &str = "LONGSHORE_TEST_STORE_CHILD";
 
 fn open_with(path: &Path, steps: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static) -> Store {
-    Store::open_to_watch(path, StoreOptions::default(), Some(Box::new(steps))).unwrap()
+    open_with_quota(path, None, steps)
+}
+
+fn open_with_quota(
+    path: &Path,
+    quota: Option<u64>,
+    steps: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static,
+) -> Store {
+    let options = StoreOptions { quota, ..StoreOptions::default() };
+    Store::open_to_watch(path, options, Some(Box::new(steps))).unwrap()
 }
 
 /// Every step of a put of the adapter in `source`, in order.
@@ -94,20 +103,23 @@ fn a_disk_that_is_full_at_any_step_leaves_a_whole_entry_or_none() {
     }
 }
 
-/// Not a test by itself: what the two below start, to be killed at the step that they say.
+/// Not a test by itself: what those below start, to be killed at the step that they say.
 #[test]
 fn child() {
     let Ok(order) = std::env::var(CHILD) else { return };
     let [what, die_at, dir] = order.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let (dir, die_at): (&Path, usize) = (Path::new(dir), die_at.parse().unwrap());
     let count = AtomicUsize::new(0);
-    let store = open_with(&dir.join("store"), move |_| {
+    // There is room for what is there, and for no more.
+    let quota = (what == "make-room").then(|| Store::open(dir.join("store")).unwrap().usage().unwrap().bytes);
+    let store = open_with_quota(&dir.join("store"), quota, move |_| {
         if count.fetch_add(1, Ordering::Relaxed) == die_at {
             std::process::abort();
         }
         Ok(())
     });
     match what {
+        "make-room" => drop(store.put_local(&dir.join("b"), &Expect::default()).unwrap()),
         "put" => drop(store.put_local(&dir.join("a"), &Expect::default()).unwrap()),
         _ => {
             for digest in store.entries().unwrap() {
@@ -161,6 +173,43 @@ fn a_crash_at_any_step_of_a_removal_leaves_a_whole_entry_or_none() {
     }
     assert!(lives_on("put", usize::MAX, dir.path()));
     assert!(lives_on("remove", 2, dir.path()));
+}
+
+#[test]
+fn a_crash_at_any_step_of_making_room_leaves_whole_entries_and_no_more_than_there_is_room_for() {
+    let dir = tempfile::tempdir().unwrap();
+    Adapter::tiny(1).write(&dir.path().join("a"));
+    Adapter::tiny(2).write(&dir.path().join("b"));
+    let path = dir.path().join("store");
+    let (mut die_at, mut survivors) = (0, Vec::new());
+    loop {
+        let store = Store::open(&path).unwrap();
+        let old = store.put_local(&dir.path().join("a"), &Expect::default()).unwrap().verified.digest;
+        let room = store.usage().unwrap().bytes;
+        drop(store);
+        let lived = lives_on("make-room", die_at, dir.path());
+        let store = Store::open(&path).unwrap();
+        assert_eq!(staged(&store), Vec::<PathBuf>::new(), "step {die_at}");
+        assert!(store.usage().unwrap().bytes <= room, "step {die_at}");
+        let entries = store.entries().unwrap();
+        for digest in &entries {
+            store.audit(digest).unwrap();
+            store.remove(digest).unwrap();
+        }
+        survivors.push(if entries.is_empty() {
+            "none"
+        } else if entries == [old] {
+            "old"
+        } else {
+            "new"
+        });
+        if lived {
+            break;
+        }
+        die_at += 1;
+    }
+    survivors.dedup();
+    assert_eq!(survivors, ["old", "none", "new"]);
 }
 
 #[test]
