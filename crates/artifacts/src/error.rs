@@ -173,8 +173,8 @@ pub enum Error {
     },
     /// The store's quota leaves no room, and nothing may go.
     #[error(
-        "no room for {needed} bytes in the store: of its quota of {quota} bytes, {kept} are taken by adapters that are loaded or \
-         pinned and {claimed} by fetches under way; raise the quota, or delete adapters"
+        "no room for {needed} bytes in the store: of its quota of {quota} bytes, {kept} are taken by adapters that \
+         are loaded or pinned and {claimed} by fetches under way; raise the quota, or delete adapters"
     )]
     QuotaFull {
         /// Bytes that the adapter takes, as far as is known.
