@@ -192,7 +192,9 @@ mod tests {
         ] {
             assert_eq!(ArtifactUrl::new(text).unwrap().to_string(), shown);
         }
-        for bad in ["https://user:pass@example.com/a b?sig=pass", "ftp://user:pass@example.com/", "s3://user:pass@?pass\n"] {
+        for bad in
+            ["https://user:pass@example.com/a b?sig=pass", "ftp://user:pass@example.com/", "s3://user:pass@?pass\n"]
+        {
             let error = ArtifactUrl::new(bad).unwrap_err();
             assert!(!error.to_string().contains("pass"), "{error}");
         }
