@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 
-use longshore_artifacts::{BaseShapes, Error, Verified, verify_dir};
+use longshore_artifacts::{BaseShapes, EngineLimits, Error, Verified, verify_dir};
 use serde_json::json;
 
 use crate::adapter::{Adapter, BASE, CONFIG, WEIGHTS, safetensors};
@@ -355,4 +355,53 @@ fn odd_names_and_too_many_files_are_refused() {
         fs::write(dir.path().join(format!("tokenizer.{i}")), b"").unwrap();
     }
     refused(verify_dir(dir.path(), None), "TooLarge", "more than 64 files");
+}
+
+#[test]
+fn an_adapter_is_held_against_what_an_engine_was_started_for() {
+    let adapter = check(&Adapter::tiny(1)).unwrap();
+    let limits = |max_rank, targets: &[&str]| EngineLimits {
+        max_rank,
+        targets: Some(targets.iter().map(|target| (*target).to_owned()).collect()),
+    };
+    for good in [
+        EngineLimits::default(),
+        limits(Some(2), &["q_proj", "v_proj"]),
+        limits(None, &["qkv_proj"]),
+        // Engines compute queries, keys and values as one.
+        limits(None, &["model.layers.0.self_attn.k_proj"]),
+    ] {
+        good.check(&adapter).unwrap();
+    }
+    let refused = |limits: EngineLimits| Error::from(limits.check(&adapter).unwrap_err());
+    let rank = refused(limits(Some(1), &["qkv_proj"]));
+    assert_eq!(
+        rank.to_string(),
+        "the adapter has rank 2, but the engine takes 1 at most: start it with a larger \
+                                  --max-lora-rank, or train with a smaller one"
+    );
+    assert_eq!((rank.reason(), rank.fault().scope), ("RankTooHigh", longshore_types::Scope::Engine));
+    let target = refused(limits(None, &["o_proj", "gate_up_proj"]));
+    assert_eq!((target.reason(), target.fault().scope), ("TargetNotServed", longshore_types::Scope::Engine));
+}
+
+#[test]
+fn what_the_configuration_leaves_out_and_the_weights_have_is_warned_about() {
+    let warned = |field: &str, value: serde_json::Value| {
+        let warnings = check(Adapter::tiny(1).set(field, value)).unwrap().warnings;
+        Vec::from_iter(warnings.into_iter().map(|(reason, _)| reason))
+    };
+    assert_eq!(warned("layers_to_transform", json!([0, 1])), [""; 0]);
+    assert_eq!(warned("layers_to_transform", json!(0)), ["WeightsWithoutTarget"]);
+    assert_eq!(warned("exclude_modules", json!(["v_proj"])), ["WeightsWithoutTarget"]);
+    assert_eq!(warned("target_modules", json!(r".*\.(q|v)_proj")), [""; 0]);
+    assert_eq!(warned("target_modules", json!(r"model\..*\.q_proj")), ["WeightsWithoutTarget"]);
+    assert_eq!(warned("target_modules", json!(r"(?<=x)q_proj")), ["PatternNotEvaluated"]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Adapter::tiny(1);
+    first.tensors.retain(|name, _| name.contains("layers.0."));
+    first.write(dir.path());
+    let warnings = verify_dir(dir.path(), base()).unwrap().warnings;
+    assert_eq!(warnings[0], ("LayersWithoutWeights", "q_proj has weights in 1 of the base model's 2 layers".into()));
 }
