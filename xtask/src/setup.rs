@@ -58,6 +58,12 @@ const NEEDS: &[Need] = &[
         present: has_python,
         packages: &["python3.11", "python3.11-venv"],
     },
+    Need {
+        of: &[Of::Clients],
+        what: "npm",
+        present: || shell::succeeds("npm", &["--version"]),
+        packages: &["nodejs", "npm"],
+    },
     Need { of: &[Of::Cluster], what: "Go", present: || shell::succeeds("go", &["version"]), packages: &["golang-go"] },
     Need {
         of: &[Of::Cluster],

@@ -28,7 +28,7 @@ pub struct SourceFlags {
     pub hf_endpoint: HubOptions,
 
     /// Where s3:// buckets are, where that is not Amazon
-    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_S3", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL", hide_env_values = true)]
     pub s3_endpoint: Option<String>,
 
     /// Region of s3:// buckets whose credentials name none [default: us-east-1]
@@ -89,21 +89,25 @@ pub struct SourceFlags {
 impl SourceFlags {
     /// How the sources of this process are set up.
     pub fn setup(&self) -> Setup {
-        let role = self.s3_role_arn.clone().zip(self.s3_web_identity_token_file.clone());
+        // A variable that is empty is none.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let role = given(&self.s3_role_arn).zip(self.s3_web_identity_token_file.clone());
         let web_identity = role.map(|(role_arn, token_file)| WebIdentity { role_arn, token_file, sts_endpoint: None });
         let objects = ObjectOptions {
             s3: S3Options {
-                endpoint: self.s3_endpoint.clone(),
-                region: self.s3_region.clone(),
+                endpoint: given(&self.s3_endpoint),
+                region: given(&self.s3_region),
                 path_style: self.s3_path_style,
                 web_identity,
             },
-            gcs: GcsOptions { endpoint: self.gcs_endpoint.clone() },
-            azure: AzureOptions { account: self.azure_account.clone(), endpoint: self.azure_endpoint.clone() },
+            gcs: GcsOptions { endpoint: given(&self.gcs_endpoint) },
+            azure: AzureOptions { account: given(&self.azure_account), endpoint: given(&self.azure_endpoint) },
             instance_credentials: self.instance_credentials,
             ..ObjectOptions::default()
         };
-        let oci = OciOptions { plain_http: self.plain_http_registries.iter().cloned().collect() };
+        let oci = OciOptions {
+            plain_http: self.plain_http_registries.iter().filter(|host| !host.is_empty()).cloned().collect(),
+        };
         let mut setup = Setup { hub: self.hf_endpoint.clone(), objects, oci, ..Setup::default() };
         setup.reach.private = self.allow_private_addresses;
         setup

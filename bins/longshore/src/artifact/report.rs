@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use longshore_artifacts::{Error, Verified};
+use longshore_artifacts::{EngineLimits, Error, Verified};
 use longshore_types::Digest;
 use serde::Serialize;
 
@@ -58,17 +58,6 @@ impl From<&Error> for Failure {
     }
 }
 
-impl Failure {
-    /// More than engines take.
-    pub fn rank_too_high(rank: u32, max: u32) -> Self {
-        let message = format!(
-            "rank {rank} above max_lora_rank {max}: start the engines with --max-lora-rank {rank} or more, or train with a \
-             lower rank"
-        );
-        Self { reason: "RankTooHigh", message, transient: false, found: None }
-    }
-}
-
 /// The object that `-o json` writes. Its fields are a promise.
 #[derive(Serialize)]
 struct Object<'a> {
@@ -104,10 +93,11 @@ impl Outcome {
 
     /// The same, refused where its rank is above `max`.
     pub fn limited(mut self, max: Option<u32>) -> Self {
-        if let (Some(verified), Some(max), None) = (&self.verified, max, &self.failure)
-            && verified.rank > max
+        let limits = EngineLimits { max_rank: max, targets: None };
+        if let (Some(verified), None) = (&self.verified, &self.failure)
+            && let Err(defect) = limits.check(verified)
         {
-            self.failure = Some(Failure::rank_too_high(verified.rank, max));
+            self.failure = Some((&Error::from(defect)).into());
         }
         self
     }
@@ -251,11 +241,8 @@ mod tests {
         assert!(later.refusal().contains("left alone for 1 h 0 min; try again later"), "{}", later.refusal());
         let high = Outcome::good("x".into(), verified()).limited(Some(8));
         assert_eq!((high.end(), high.clone().limited(Some(64)).end()), (End::Refused, End::Refused));
-        assert!(
-            high.refusal().starts_with("x: refused: RankTooHigh: rank 16 above max_lora_rank 8"),
-            "{}",
-            high.refusal()
-        );
+        let said = "x: refused: RankTooHigh: the adapter has rank 16, but the engine takes 8 at most";
+        assert!(high.refusal().starts_with(said), "{}", high.refusal());
         assert_eq!(Outcome::good("x".into(), verified()).limited(Some(16)).end(), End::Good);
     }
 

@@ -9,5 +9,6 @@ mod failures;
 mod first_command;
 mod harness;
 mod pull;
+mod remote;
 mod second_router;
 mod verify;

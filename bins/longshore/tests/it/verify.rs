@@ -169,7 +169,9 @@ fn a_rank_above_the_engines_is_refused_and_still_told() {
     assert_eq!((ran.code, &ran.json()["reason"], &ran.json()["rank"]), (Some(1), &json!("RankTooHigh"), &json!(64)));
     let ran = Ran::of(dir.path(), &["verify", "high", "--max-rank", "16"]);
     assert!(
-        ran.stderr.contains("rank 64 above max_lora_rank 16: start the engines with --max-lora-rank 64"),
+        ran.stderr.contains(
+            "the adapter has rank 64, but the engine takes 16 at most: start it with a larger --max-lora-rank"
+        ),
         "{ran:?}"
     );
     assert_eq!(Ran::of(dir.path(), &["verify", "high", "--max-rank", "64"]).code, Some(0));

@@ -361,7 +361,7 @@ fn a_damaged_file_is_refused_before_the_rest_is_read() {
     let archive = tar(&entries);
     // The reader fails where anything behind the configuration is asked for.
     let pieces = Pieces { bytes: &archive[..1024], size: 512, fails: true };
-    assert_eq!(Bench::new().unpack(pieces).unwrap_err().reason(), "ConfigInvalid");
+    assert_eq!(Bench::new().unpack(pieces).unwrap_err().reason(), "RankInvalid");
 }
 
 proptest! {
