@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Client, Method, Response, Url};
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
@@ -110,8 +110,6 @@ pub(crate) fn shown(url: &Url) -> String {
 /// An answer, from wherever it came in the end.
 pub(crate) struct Answer {
     pub(crate) response: Response,
-    /// The answers of those that passed us on, first to last, without bodies.
-    pub(crate) passed: Vec<(StatusCode, HeaderMap)>,
     /// Whether there are credentials that whoever answers was not shown, being another than the first.
     pub(crate) withheld: bool,
 }
@@ -193,7 +191,7 @@ impl Http {
     /// # Errors
     /// [`Error::AddressRefused`], [`Error::RedirectRefused`], [`Error::Source`] where there is no answer.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Answer, Error> {
-        let (mut url, mut passed) = (ask.url.clone(), Vec::new());
+        let (mut url, mut passed) = (ask.url.clone(), 0);
         // Once elsewhere, always elsewhere: else whoever we were led to could lead us back with credentials, to what it likes.
         let mut at_home = true;
         loop {
@@ -202,13 +200,13 @@ impl Http {
             let (status, headers) = (response.status(), response.headers());
             let refused = |problem| Error::RedirectRefused { what: ask.what(), problem };
             let Some(next) = redirect::target(&url, status, headers) else {
-                return Ok(Answer { response, passed, withheld: !at_home && ask.is_private() });
+                return Ok(Answer { response, withheld: !at_home && ask.is_private() });
             };
-            if passed.len() == REDIRECTS {
+            if passed == REDIRECTS {
                 return Err(refused(format!("more than {REDIRECTS} times")));
             }
             url = next.map_err(refused)?;
-            passed.push((status, headers.clone()));
+            passed += 1;
         }
     }
 
@@ -242,18 +240,6 @@ impl Http {
         }
     }
 
-    /// [`Http::send`], where anything but success is a failure. HTML in the place of a file is left to whoever reads it.
-    ///
-    /// # Errors
-    /// As [`Http::send`], or what the status means.
-    pub(crate) async fn succeed(&self, ask: &Ask) -> Result<Answer, Error> {
-        let answer = self.send(ask).await?;
-        match answer.refusal(ask) {
-            None => Ok(answer),
-            Some(error) => Err(error),
-        }
-    }
-
     /// An answer that is waited for where there is none, or none yet. `judge` tells what an answer means, where it is not the
     /// one that is waited for.
     ///
@@ -276,16 +262,6 @@ impl Http {
                 None => return Err(error),
             }
         }
-    }
-
-    /// The whole of a small answer.
-    ///
-    /// # Errors
-    /// As [`Http::succeed`] and [`Http::body`].
-    pub(crate) async fn text(&self, ask: &Ask, most: usize) -> Result<(Vec<u8>, HeaderMap), Error> {
-        let answer = self.succeed(ask).await?;
-        let headers = answer.response.headers().clone();
-        Ok((self.body(ask, answer, most).await?, headers))
     }
 
     /// The whole of what an answer says.

@@ -74,7 +74,7 @@ impl Setup {
         let with = |trust: &dyn Fn(&mut Reach)| {
             let mut reach = reach.clone();
             trust(&mut reach);
-            Http::with(reach, patience.clone())
+            Http::with(reach, patience)
         };
         let plain = with(&|_| {})?;
         let mut sources: Vec<Arc<dyn Source>> = vec![

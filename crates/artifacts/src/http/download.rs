@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 
 use bytes::{Buf as _, Bytes};
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
 use super::patience::Meter;
@@ -45,7 +45,7 @@ impl Download {
     /// even where the source does not say whether they are still the same.
     ///
     /// # Errors
-    /// As [`Http::succeed`], after some attempts; what is no whole file is no success.
+    /// As [`Http::patient`]; what is no whole file is no success.
     pub(crate) async fn open(http: &Http, ask: Ask, checked: bool) -> Result<Self, Error> {
         let answer = http.patient(&ask, |answer| answer.refusal(&ask)).await?;
         let Answer { response, withheld, .. } = answer;
@@ -72,11 +72,6 @@ impl Download {
     /// Its length in bytes, where the source says.
     pub(crate) fn length(&self) -> Option<u64> {
         self.known.length
-    }
-
-    /// Its entity tag.
-    pub(crate) fn etag(&self) -> Option<&str> {
-        self.headers.get(ETAG)?.to_str().ok()
     }
 
     /// What the source says that it is.
@@ -256,7 +251,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
+    use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName};
 
     use super::*;
 
