@@ -24,7 +24,7 @@ pub struct SourceFlags {
     pub allow_private_addresses: bool,
 
     /// Where Hugging Face repositories are fetched from: a mirror, or a hub of your own
-    #[arg(long, value_name = "URL", env = "HF_ENDPOINT", hide_env_values = true, default_value = "https://huggingface.co", value_parser = HubOptions::at)]
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT", hide_env_values = true, default_value = "https://huggingface.co", value_parser = hub)]
     pub hf_endpoint: HubOptions,
 
     /// Where s3:// buckets are, where that is not Amazon
@@ -84,6 +84,11 @@ pub struct SourceFlags {
         value_delimiter = ','
     )]
     pub plain_http_registries: Vec<String>,
+}
+
+/// A hub; the usual one where a variable is empty.
+fn hub(url: &str) -> Result<HubOptions, longshore_types::Invalid> {
+    if url.is_empty() { Ok(HubOptions::default()) } else { HubOptions::at(url) }
 }
 
 impl SourceFlags {
