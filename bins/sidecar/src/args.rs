@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use longshore_agent::{Config, EngineConfig, Secret, SourceFlags, read_key_file};
+use longshore_agent::{Config, EngineConfig, Namespace, Secret, SourceFlags, read_key_file};
 use longshore_runtime::telemetry::Format;
 use longshore_runtime::{Listen, seconds};
 
@@ -50,6 +50,15 @@ pub struct Args {
     /// Where adapters are kept: a volume that the engine sees too, under the same path or as its property `store` says
     #[arg(long, value_name = "DIR", env = "LONGSHORE_STORE", hide_env_values = true, default_value = STORE)]
     pub store: PathBuf,
+
+    /// Where it is kept what is in force, for the time after a restart: a file of its own for each sidecar [default:
+    /// .sidecar.json in the store]
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_RECORD", hide_env_values = true)]
+    record: Option<PathBuf>,
+
+    /// The engine's namespace: nothing is taken in for another [default: that of --engine, else `default`]
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", hide_env_values = true)]
+    namespace: Option<Namespace>,
 
     /// Directory with the Secrets that requests name, each mounted under its name
     #[arg(long, value_name = "DIR", env = "LONGSHORE_SECRETS", hide_env_values = true, default_value = SECRETS)]
@@ -120,6 +129,9 @@ impl Args {
     /// Where the key's file cannot be read.
     pub fn engine(&self) -> anyhow::Result<EngineConfig> {
         let mut engine = self.engine.clone();
+        if let Some(namespace) = &self.namespace {
+            engine.namespace = namespace.clone();
+        }
         if let Some(path) = &self.engine_api_key_file {
             let key = read_key_file(path).with_context(|| format!("--engine-api-key-file {}", path.display()))?;
             engine.api_key = engine.api_key.or(Some(key));
@@ -130,7 +142,7 @@ impl Args {
 
     /// Where what is in force is kept: beside the adapters, so that it lasts as long as they do.
     pub fn record(&self) -> PathBuf {
-        self.store.join(".sidecar.json")
+        self.record.clone().unwrap_or_else(|| self.store.join(".sidecar.json"))
     }
 
     /// How the brain behaves.

@@ -41,7 +41,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let connect = Arc::new(ConnectVllm::new()?);
     let engine = args.engine()?;
     let direct = connect.connect(&engine).map_err(|fault| anyhow::anyhow!("--engine: {fault}"))?;
-    let agent = Agent::start(Options { engine, artifacts, connect, record: args.record(), reconciler: args.config() });
+    let agent = Agent::start(Options { engine, artifacts, connect, record: args.record(), reconciler: args.config() })?;
 
     let admin = AdminServer::new(readiness, Registry::with_prefix("longshore_sidecar"))
         .merge_unbounded(router(Api::new(agent.clone(), guard.clone())))

@@ -88,6 +88,13 @@ async fn it_is_told_loads_goes_on_after_a_kill_and_stops_when_it_is_asked() {
     until(&sidecar, |adapter| adapter["phase"] == "Running").await;
     assert_eq!(sidecar.get("/readyz").await.0, 200);
     assert_eq!(sidecar.get("/metrics").await.0, 200);
+    let record = dir.path().join("store/.sidecar.json");
+    let kept = async {
+        while !std::fs::read_to_string(&record).is_ok_and(|text| text.contains("sha256:")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(FAR, kept).await.unwrap();
     drop(sidecar);
 
     let mut sidecar = Sidecar::start(&mut program(dir.path(), &sim));

@@ -2,25 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use longshore_api::fleet;
 use longshore_api::sidecar::{Accepted, AdapterInForce, DesiredAdapter, DesiredSet, InForce};
 use longshore_artifacts::{Artifacts, StoreView};
 use longshore_cluster::fleet::{FleetStore, Update};
 use longshore_cluster::local::{Connect, Declared, Driver, EngineConfig, Local, NoRouter};
 use longshore_reconciler::Config;
-use longshore_types::{AdapterName, ArtifactUrl, Digest, Namespace, Scheme, Secret};
+use longshore_types::{AdapterName, ArtifactUrl, Digest, Namespace, ObjectKey, Scheme, Secret};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::Error;
 use crate::fence::{Fence, Verdict};
 use crate::latch::{Latch, Wanted};
-use crate::record::{Book, Kept, Record};
+use crate::record::{Book, By, Kept, Record};
+
+/// Changes within this time are kept at once.
+const BURST: Duration = Duration::from_millis(200);
 
 /// The most adapters of one set: ten times what any engine has been seen to hold.
 const MOST: usize = 10_000;
@@ -52,10 +58,15 @@ pub struct Agent(Arc<Inner>);
 struct Inner {
     local: Local,
     view: StoreView,
+    /// The engine's, and so that of everything here.
+    namespace: Namespace,
+    book: Book,
     state: Mutex<State>,
     ready: watch::Receiver<Readiness>,
     following: JoinHandle<()>,
     keeping: OnceLock<JoinHandle<()>>,
+    /// Nobody else keeps this record.
+    _lock: File,
 }
 
 /// Whether what was wanted at the start is there.
@@ -68,10 +79,10 @@ pub struct Readiness {
 }
 
 /// What was told.
+#[derive(Clone, Default)]
 struct State {
-    book: Book,
     fence: Fence,
-    /// What the record says, until a leader speaks.
+    /// What a leader wanted before a restart, until one speaks.
     restored: BTreeMap<AdapterName, Declared>,
     /// What the leader says.
     leader: BTreeMap<AdapterName, Declared>,
@@ -81,23 +92,25 @@ struct State {
     kept: BTreeMap<AdapterName, Kept>,
 }
 
+/// What came of a caller's wish.
+pub(crate) struct Asked {
+    /// The generation that it has by it; none where an earlier adapter of its name has to go first.
+    pub(crate) generation: Option<i64>,
+    /// What was wanted under its name before, where it is something new.
+    pub(crate) before: Option<Option<Declared>>,
+}
+
 impl Agent {
     /// Starts an agent, which goes on from its record. Needs a tokio runtime.
-    pub fn start(options: Options) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Record`] where its record cannot be read, or is another's.
+    pub fn start(options: Options) -> Result<Self, Error> {
         let Options { engine, artifacts, connect, record, reconciler } = options;
-        let view = artifacts.store().view().clone();
+        let (view, namespace) = (artifacts.store().view().clone(), engine.namespace.clone());
         let book = Book::new(record);
-        let Record { stamp, adapters } = book.read();
-        let kept: BTreeMap<_, _> = adapters.into_iter().map(|kept| (kept.name.clone(), kept)).collect();
-        let restored = kept.iter().filter_map(|(name, kept)| Some((name.clone(), from_store(&view, kept)?)));
-        let state = State {
-            book,
-            fence: Fence::restored(stamp),
-            restored: restored.collect(),
-            leader: BTreeMap::new(),
-            callers: BTreeMap::new(),
-            kept,
-        };
+        let lock = book.lock()?;
+        let state = State::restored(book.read()?, &view, &namespace);
         let driver = Driver::new(longshore_cluster::local::Options {
             reconciler,
             engines: vec![engine],
@@ -108,67 +121,132 @@ impl Agent {
             router: Arc::new(NoRouter),
         });
         // Before it starts: what the engine holds of them is not to be taken for what nobody wants.
-        driver.declare(state.in_force().map(|(declared, _)| declared.clone()).collect());
+        driver.declare(state.declared());
         let latch = Latch::new(Duration::ZERO, state.in_force().map(|(declared, _)| declared.name.as_str()));
         let (told, ready) = watch::channel(Readiness::default());
         let following = tokio::spawn(follow(latch, driver.fleet(), told));
         let fleet = driver.fleet();
         let local = driver.start();
         let (state, keeping) = (Mutex::new(state), OnceLock::new());
-        let inner = Arc::new(Inner { local, view, state, ready, following, keeping });
+        let inner = Inner { local, view, namespace, book, state, ready, following, keeping, _lock: lock };
+        let inner = Arc::new(inner);
         let keeping = tokio::spawn(Self::keep_up(Arc::downgrade(&inner), fleet));
         inner.keeping.get_or_init(|| keeping);
-        Self(inner)
+        Ok(Self(inner))
     }
 
-    /// Takes in what a leader wants.
+    /// The namespace of the engine.
+    pub fn namespace(&self) -> &Namespace {
+        &self.0.namespace
+    }
+
+    /// Takes in what a leader wants. What callers want under other names stays.
     ///
     /// # Errors
     /// [`Error::StaleStamp`] and [`Error::StampReused`]; [`Error::Invalid`] for a set that makes no sense, of which nothing
     /// is taken in; [`Error::Record`] where it could not be kept: then it is not in force either.
     pub async fn desire(&self, set: DesiredSet) -> Result<Accepted, Error> {
-        let wanted = parse(&set)?;
-        let mut state = self.0.state.lock().await;
-        let mut fence = state.fence.clone();
-        let changed = match fence.judge(&set) {
-            Verdict::Again => return Ok(Accepted { stamp: set.stamp, changed: false }),
-            Verdict::Stale(last) => return Err(Error::StaleStamp { given: set.stamp, last }),
-            Verdict::Reused => return Err(Error::StampReused { given: set.stamp }),
-            Verdict::New => state.leader != wanted || !state.restored.is_empty(),
-        };
-        let (old_leader, old_restored) =
-            (std::mem::replace(&mut state.leader, wanted), std::mem::take(&mut state.restored));
-        let old_fence = std::mem::replace(&mut state.fence, fence);
-        // The stamp is kept before it is answered for: a leader that was told yes must never be followed by an older one.
-        if let Err(error) = self.keep(&mut state).await {
-            (state.leader, state.restored, state.fence) = (old_leader, old_restored, old_fence);
-            return Err(error);
-        }
-        self.declare(&state);
-        Ok(Accepted { stamp: set.stamp, changed })
+        let wanted = parse(&set, &self.0.namespace)?;
+        let stamp = set.stamp;
+        let change = self.change(move |state| {
+            let changed = match state.fence.judge(&set) {
+                Verdict::Again => return Ok(Change::Nothing(false)),
+                Verdict::Stale(last) => return Err(Error::StaleStamp { given: set.stamp, last }),
+                Verdict::Reused => return Err(Error::StampReused { given: set.stamp }),
+                Verdict::New => state.leader != wanted || !state.restored.is_empty(),
+            };
+            // A leader's word for a name is the last: what a caller wanted by it does not come back later.
+            state.callers.retain(|name, _| !wanted.contains_key(name));
+            state.leader = wanted;
+            state.restored.clear();
+            Ok(Change::This(changed))
+        });
+        let (changed, _) = change.await?;
+        Ok(Accepted { stamp, changed })
     }
 
-    /// Takes in one adapter that a caller of one of the other systems' paths wants; whether that is anything new. None
-    /// where a leader wants something else under that name, which stays.
-    pub(crate) async fn ask(&self, declared: Declared) -> Option<bool> {
-        let mut state = self.0.state.lock().await;
-        if let Some(leader) = state.leader.get(&declared.name) {
-            return (leader.artifact == declared.artifact).then_some(false);
-        }
-        let restored = state.restored.remove(&declared.name).is_some();
-        let before = state.callers.insert(declared.name.clone(), declared.clone());
-        self.declare(&state);
-        Some(restored || before.as_ref() != Some(&declared))
+    /// Takes in one adapter that a caller of one of the other systems' paths wants.
+    ///
+    /// # Errors
+    /// [`Error::WantedByController`] where a leader wants something else by that name; [`Error::Record`].
+    pub(crate) async fn ask(&self, declared: Declared) -> Result<Asked, Error> {
+        let key = declared.key();
+        let change = self.change(move |state| {
+            let name = declared.name.clone();
+            match state.leader.get(&name).or_else(|| state.restored.get(&name)) {
+                Some(leader) if leader.artifact == declared.artifact => return Ok(Change::Nothing(None)),
+                Some(_) => return Err(Error::WantedByController { name }),
+                None => {}
+            }
+            if state.callers.get(&name) == Some(&declared) {
+                return Ok(Change::Nothing(None));
+            }
+            Ok(Change::This(Some(state.callers.insert(name, declared))))
+        });
+        let (before, generations) = change.await?;
+        Ok(Asked { generation: generations.get(&key).copied(), before })
     }
 
-    /// Such a caller wants it no more; whether it was wanted by such a caller, or from before a restart.
-    pub(crate) async fn forget(&self, name: &AdapterName) -> bool {
-        let mut state = self.0.state.lock().await;
-        let known = state.callers.remove(name).is_some() | state.restored.remove(name).is_some();
-        if known {
-            self.declare(&state);
+    /// A wish that came to nothing is taken back, and what was wanted before is wanted again, unless somebody has spoken
+    /// since.
+    pub(crate) async fn take_back(&self, mine: Declared, before: Option<Declared>) {
+        let change = self.change(move |state| {
+            if state.callers.get(&mine.name) != Some(&mine) {
+                return Ok(Change::Nothing(()));
+            }
+            match before {
+                Some(before) => state.callers.insert(before.name.clone(), before),
+                None => state.callers.remove(&mine.name),
+            };
+            Ok(Change::This(()))
+        });
+        if let Err(error) = change.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "Cannot take back what could not be had");
         }
-        known
+    }
+
+    /// A caller wants it no more; whether one did.
+    ///
+    /// # Errors
+    /// [`Error::WantedByController`] where a leader wants it; [`Error::Record`].
+    pub(crate) async fn forget(&self, name: &AdapterName) -> Result<bool, Error> {
+        let name = name.clone();
+        let change = self.change(move |state| {
+            if state.leader.contains_key(&name) || state.restored.contains_key(&name) {
+                return Err(Error::WantedByController { name });
+            }
+            let known = state.callers.remove(&name).is_some();
+            Ok(if known { Change::This(true) } else { Change::Nothing(false) })
+        });
+        Ok(change.await?.0)
+    }
+
+    /// Changes what is wanted: kept first, then in force, or neither. In a task of its own, so that whoever asked may go away
+    /// in the middle of it. Returns the generation that each object has by it too.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<Change<T>, Error> + Send + 'static,
+    ) -> Result<(T, BTreeMap<ObjectKey, i64>), Error> {
+        let agent = self.clone();
+        let changing = tokio::spawn(async move {
+            let mut state = agent.0.state.lock().await;
+            let mut new = state.clone();
+            let outcome = match work(&mut new)? {
+                Change::Nothing(outcome) => outcome,
+                Change::This(outcome) => {
+                    // A leader that was told yes must never be followed by an older one, nor what was unloaded come back.
+                    agent.keep(&mut new).await?;
+                    *state = new;
+                    outcome
+                }
+            };
+            Ok((outcome, agent.0.local.declare(state.declared()).await))
+        });
+        changing.await.unwrap_or_else(|error| Err(self.unkept(io::Error::other(error))))
+    }
+
+    fn unkept(&self, source: io::Error) -> Error {
+        Error::Record { doing: "keep", path: self.0.book.path().to_owned(), source }
     }
 
     /// What is in force.
@@ -192,6 +270,11 @@ impl Agent {
     /// What there is, for whoever reads it: one engine, and every adapter that is wanted on it.
     pub fn fleet(&self) -> Arc<FleetStore> {
         self.0.local.fleet()
+    }
+
+    /// The driver.
+    pub(crate) fn local(&self) -> &Local {
+        &self.0.local
     }
 
     /// Where reports of missing adapters go.
@@ -219,15 +302,12 @@ impl Agent {
         self.0.local.ended().await;
     }
 
-    fn declare(&self, state: &State) {
-        self.0.local.declare(state.in_force().map(|(declared, _)| declared.clone()).collect());
-    }
-
     /// Keeps what is in force, as far as its bytes are known.
     async fn keep(&self, state: &mut State) -> Result<(), Error> {
         let record = state.record(&self.fleet());
-        let (book, written) = (state.book.clone(), record.clone());
-        tokio::task::spawn_blocking(move || book.write(&written)).await.unwrap_or(Ok(()))?;
+        let (book, written) = (self.0.book.clone(), record.clone());
+        let wrote = tokio::task::spawn_blocking(move || book.write(&written)).await;
+        wrote.unwrap_or_else(|error| Err(self.unkept(io::Error::other(error))))?;
         state.kept = record.adapters.into_iter().map(|kept| (kept.name.clone(), kept)).collect();
         Ok(())
     }
@@ -236,17 +316,33 @@ impl Agent {
     async fn keep_up(weak: Weak<Inner>, fleet: Arc<FleetStore>) {
         let mut watch = fleet.watch_adapters(None, |_| true);
         while watch.next().await.is_some() {
+            while watch.next().now_or_never().flatten().is_some() {}
             let Some(agent) = weak.upgrade().map(Self) else { return };
             let mut state = agent.0.state.lock().await;
-            let new: Vec<Kept> = state.record(&fleet).adapters;
-            if !new.iter().eq(state.kept.values()) {
-                // It is tried again with the next change; until then a restart costs a wait for the leader.
-                if let Err(error) = agent.keep(&mut state).await {
-                    tracing::warn!(%error, "cannot keep what is in force");
-                }
+            let new: BTreeMap<AdapterName, Kept> =
+                state.record(&fleet).adapters.into_iter().map(|kept| (kept.name.clone(), kept)).collect();
+            if new == state.kept {
+                continue;
             }
+            // It is tried again with the next change; until then a restart costs a wait for the leader.
+            if let Err(error) = agent.keep(&mut state).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "Cannot keep what is in force");
+            }
+            drop(state);
+            drop(agent);
+            // The first at once, since what is not kept is lost with the process; but digests come in bursts, and each writing
+            // waits for a disk.
+            sleep(BURST).await;
         }
     }
+}
+
+/// What is to become of a change.
+enum Change<T> {
+    /// It is to be kept and in force.
+    This(T),
+    /// Everything stays as it is.
+    Nothing(T),
 }
 
 impl Drop for Inner {
@@ -263,33 +359,43 @@ impl fmt::Debug for Agent {
 }
 
 impl State {
+    /// What a record says, out of the store alone.
+    fn restored(record: Record, view: &StoreView, namespace: &Namespace) -> Self {
+        let mut state = Self { fence: Fence::restored(record.stamp), ..Self::default() };
+        // An engine that has been given another namespace is another's.
+        for kept in record.adapters.into_iter().filter(|kept| kept.namespace == *namespace) {
+            let Some(declared) = from_store(view, &kept) else { continue };
+            let into = if kept.by == By::Leader { &mut state.restored } else { &mut state.callers };
+            into.insert(kept.name.clone(), declared);
+            state.kept.insert(kept.name.clone(), kept);
+        }
+        state
+    }
+
     /// Everything that is wanted, each name once, and who says so.
     fn in_force(&self) -> impl Iterator<Item = (&Declared, &'static str)> {
-        let callers = self.callers.values().filter(|declared| !self.leader.contains_key(&declared.name));
-        let restored = self.restored.values();
-        let restored = restored
-            .filter(|declared| !self.leader.contains_key(&declared.name) && !self.callers.contains_key(&declared.name));
         let leader = self.leader.values().map(|declared| (declared, "leader"));
-        leader.chain(callers.map(|declared| (declared, "caller"))).chain(restored.map(|declared| (declared, "record")))
+        let restored = self.restored.values().map(|declared| (declared, "record"));
+        leader.chain(restored).chain(self.callers.values().map(|declared| (declared, "caller")))
+    }
+
+    fn declared(&self) -> Vec<Declared> {
+        self.in_force().map(|(declared, _)| declared.clone()).collect()
     }
 
     fn record(&self, fleet: &FleetStore) -> Record {
-        let known: BTreeMap<(String, String), Digest> = fleet
-            .adapters()
-            .items
-            .iter()
-            .filter_map(|adapter| {
-                let digest = adapter.digest.as_deref()?.parse().ok()?;
-                Some(((adapter.namespace.clone(), adapter.name.clone()), digest))
-            })
-            .collect();
-        let kept = |declared: &Declared| {
+        let shown = fleet.adapters().items;
+        let digest =
+            |adapter: &Arc<fleet::Adapter>| Some((adapter.name.clone(), adapter.digest.as_deref()?.parse().ok()?));
+        let known: BTreeMap<String, Digest> = shown.iter().filter_map(digest).collect();
+        let kept = |(declared, by): (&Declared, &str)| {
             let (namespace, name) = (declared.namespace.clone(), declared.name.clone());
-            let now = known.get(&(namespace.to_string(), name.to_string())).copied();
+            let now = known.get(name.as_str()).copied();
             let digest = now.or_else(|| self.kept.get(&name).map(|kept| kept.digest))?;
-            Some(Kept { namespace, name, digest })
+            let by = if by == "caller" { By::Caller } else { By::Leader };
+            Some(Kept { namespace, name, digest, by })
         };
-        let mut adapters: Vec<Kept> = self.in_force().filter_map(|(declared, _)| kept(declared)).collect();
+        let mut adapters: Vec<Kept> = self.in_force().filter_map(kept).collect();
         adapters.sort_by(|a, b| a.name.cmp(&b.name));
         Record { stamp: self.fence.last(), adapters }
     }
@@ -308,9 +414,14 @@ fn from_store(view: &StoreView, kept: &Kept) -> Option<Declared> {
     })
 }
 
-fn parse(set: &DesiredSet) -> Result<BTreeMap<AdapterName, Declared>, Error> {
+fn parse(set: &DesiredSet, engines: &Namespace) -> Result<BTreeMap<AdapterName, Declared>, Error> {
     let invalid = |field: String, problem: String| Error::Invalid { field, problem };
     let namespace = Namespace::new(&set.namespace).map_err(|error| invalid("namespace".into(), error.to_string()))?;
+    // The engine takes nothing from another (I7).
+    if namespace != *engines {
+        let problem = format!("is {namespace}, but the engine here is of {engines}: --namespace says so");
+        return Err(invalid("namespace".into(), problem));
+    }
     if set.adapters.len() > MOST {
         return Err(invalid("adapters".into(), format!("{} of them, {MOST} are allowed", set.adapters.len())));
     }
@@ -352,9 +463,9 @@ async fn follow(mut latch: Latch, fleet: Arc<FleetStore>, told: watch::Sender<Re
     let mut adapters = fleet.watch_adapters(None, |_| true);
     let mut engines = fleet.watch_engines(None, |_| true);
     loop {
-        let now = begun.elapsed();
+        let (now, opened) = (begun.elapsed(), fleet.is_open());
         // Before the engine was first listed nothing is known of it.
-        if fleet.is_open() {
+        if opened {
             let (boot, wanted) = (boot(&fleet), fleet.adapters().items);
             let wanted = wanted.iter().map(|adapter| Wanted { name: &adapter.name, settled: is_settled(adapter) });
             latch.observe(now, boot.as_deref(), wanted);
@@ -372,6 +483,7 @@ async fn follow(mut latch: Latch, fleet: Arc<FleetStore>, told: watch::Sender<Re
         let more: Option<()> = tokio::select! {
             update = adapters.next() => update.map(drop::<Update<fleet::Adapter>>),
             update = engines.next() => update.map(drop::<Update<fleet::Engine>>),
+            () = fleet.opened(), if !opened => Some(()),
             () = sleep_until(wake) => Some(()),
         };
         if more.is_none() {

@@ -67,7 +67,10 @@ async fn desire(State(agent): State<Agent>, set: Result<Json<DesiredSet>, JsonRe
         Ok(set) => set,
         Err(rejection) => {
             // Its words name fields and places, never values of theirs: but a value of a wrong type is quoted.
-            let (status, problem) = (rejection.status(), "the body is not a desired set; GET /v1/desired shows one");
+            let (status, problem) = (
+                rejection.status(),
+                "the body is not a desired set: stamp, namespace and adapters, each with name and artifactURL",
+            );
             return failure(status, "BadRequest", problem.to_owned());
         }
     };
@@ -75,10 +78,15 @@ async fn desire(State(agent): State<Agent>, set: Result<Json<DesiredSet>, JsonRe
         Ok(accepted) => Json(accepted).into_response(),
         Err(error) => {
             let status = match &error {
-                Error::StaleStamp { .. } | Error::StampReused { .. } => StatusCode::CONFLICT,
+                Error::StaleStamp { .. } | Error::StampReused { .. } | Error::WantedByController { .. } => {
+                    StatusCode::CONFLICT
+                }
                 Error::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Record { .. } => StatusCode::SERVICE_UNAVAILABLE,
             };
+            if error.is_transient() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "Cannot take in what a leader wants");
+            }
             failure(status, error.reason(), error.to_string())
         }
     }

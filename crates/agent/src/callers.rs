@@ -12,7 +12,7 @@ use axum::Router;
 use longshore_cluster::fleet::{Guard, guarded};
 use longshore_cluster::local::Declared;
 use longshore_engine::Engine;
-use longshore_types::{AdapterName, ArtifactUrl, Namespace, Scheme, Secret};
+use longshore_types::{AdapterName, ArtifactUrl, Scheme, Secret};
 
 use crate::agent::Agent;
 use outcome::Failure;
@@ -64,7 +64,7 @@ impl Callers {
         let artifact = artifact.ok_or_else(|| {
             Failure::invalid("the artifact is neither an absolute path nor a reference such as s3://bucket/prefix/")
         })?;
-        let namespace = Namespace::default_namespace();
+        let namespace = self.agent.namespace().clone();
         Ok(Declared { namespace, name, artifact, pinned: None, credentials, engine_key, adopt: false })
     }
 

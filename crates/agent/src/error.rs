@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use longshore_api::sidecar::Stamp;
+use longshore_types::AdapterName;
 
 /// Why an agent cannot start, or does not take in what it is told.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,12 @@ pub enum Error {
         /// What is wrong, without the value.
         problem: String,
     },
+    /// A controller wants something else under a name.
+    #[error("{name} is wanted by a controller: take its object away, or change it")]
+    WantedByController {
+        /// The name.
+        name: AdapterName,
+    },
     /// What is in force could not be kept.
     #[error("cannot {doing} {path}")]
     Record {
@@ -50,6 +57,7 @@ impl Error {
             Self::StaleStamp { .. } => "StaleStamp",
             Self::StampReused { .. } => "StampReused",
             Self::Invalid { .. } => "Invalid",
+            Self::WantedByController { .. } => "WantedByController",
             Self::Record { .. } => "RecordFailed",
         }
     }

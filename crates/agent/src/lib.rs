@@ -32,4 +32,4 @@ pub use longshore_artifacts::{Artifacts, Setup, Store};
 pub use longshore_cluster::fleet::{Guard, TokenFile};
 pub use longshore_cluster::local::{Connect, ConnectVllm, EngineConfig, read_key_file};
 pub use longshore_reconciler::Config;
-pub use longshore_types::Secret;
+pub use longshore_types::{Namespace, Secret};

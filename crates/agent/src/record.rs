@@ -29,9 +29,22 @@ pub(crate) struct Kept {
     pub(crate) namespace: Namespace,
     pub(crate) name: AdapterName,
     pub(crate) digest: Digest,
+    /// Who wanted it.
+    pub(crate) by: By,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Who wants an adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum By {
+    /// A leader, by a stamped set.
+    #[default]
+    Leader,
+    /// Somebody who asked by one of the other systems' paths.
+    Caller,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     version: u32,
@@ -44,6 +57,8 @@ struct WireKept {
     namespace: String,
     name: String,
     digest: String,
+    #[serde(default)]
+    by: By,
 }
 
 /// Where the record is.
@@ -56,40 +71,61 @@ impl Book {
         Self(path.into())
     }
 
-    /// What it says; nothing where there is none, or none that can be understood, which is logged.
-    pub(crate) fn read(&self) -> Record {
-        match self.try_read() {
-            Ok(record) => record.unwrap_or_default(),
-            Err(error) => {
-                let path = self.0.display();
-                tracing::warn!(%path, %error, "cannot read what was in force before: waiting for a leader to say it");
-                Record::default()
-            }
-        }
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
-    fn try_read(&self) -> io::Result<Option<Record>> {
-        let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-        let metadata = match fs::metadata(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata?,
+    /// What it says; nothing where there is none. What of it cannot be understood is left out and logged, an adapter by itself:
+    /// it is then waited for until a leader says it. The stamp is taken whatever the rest is, since an older leader must not
+    /// be believed because of it.
+    ///
+    /// # Errors
+    /// [`Error::Record`] where there is one that cannot be read: then nobody knows who was believed last.
+    pub(crate) fn read(&self) -> Result<Record, Error> {
+        let failed = |source| Error::Record { doing: "read", path: self.0.clone(), source };
+        let text = match fs::metadata(&self.0).and_then(|metadata| bounded(&self.0, metadata.len())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
+            text => text.map_err(failed)?,
         };
-        if metadata.len() > LARGEST {
-            return Err(invalid(&"it is far too large"));
-        }
-        let Wire { version, stamp, adapters } =
-            serde_json::from_slice(&fs::read(&self.0)?).map_err(|error| invalid(&error))?;
-        if version != VERSION {
-            return Err(invalid(&format!("it has version {version}, not {VERSION}")));
-        }
-        let kept = |wire: WireKept| {
-            Ok(Kept {
-                namespace: Namespace::new(wire.namespace).map_err(|error| invalid(&error))?,
-                name: AdapterName::new(wire.name).map_err(|error| invalid(&error))?,
-                digest: wire.digest.parse().map_err(|error| invalid(&error))?,
-            })
+        let odd = |what: &str| tracing::warn!(path = %self.0.display(), "{what}: waiting for a leader to say it");
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) else {
+            odd("what was in force before cannot be understood");
+            return Ok(Record::default());
         };
-        Ok(Some(Record { stamp, adapters: adapters.into_iter().map(kept).collect::<io::Result<_>>()? }))
+        let stamp = value.get("stamp").and_then(|stamp| Stamp::deserialize(stamp).ok());
+        if value.get("version").and_then(serde_json::Value::as_u64) != Some(u64::from(VERSION)) {
+            odd("what was in force before was written by another version");
+            return Ok(Record { stamp, adapters: Vec::new() });
+        }
+        let kept = |wire: &serde_json::Value| {
+            let WireKept { namespace, name, digest, by } = WireKept::deserialize(wire).ok()?;
+            let (namespace, name) = (Namespace::new(namespace).ok()?, AdapterName::new(name).ok()?);
+            Some(Kept { namespace, name, digest: digest.parse().ok()?, by })
+        };
+        let wires = value.get("adapters").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let adapters: Vec<Kept> = wires.iter().filter_map(kept).collect();
+        if adapters.len() < wires.len() {
+            odd("an adapter that was in force before cannot be understood");
+        }
+        Ok(Record { stamp, adapters })
+    }
+
+    /// Where who keeps the record holds a lock.
+    pub(crate) fn lock(&self) -> Result<File, Error> {
+        let path = self.0.with_extension("lock");
+        let failed = |doing, source| Error::Record { doing, path: path.clone(), source };
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|source| failed("open", source))?;
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                let source = io::Error::other("another sidecar keeps its record here: give each its own --record");
+                Err(failed("lock", source))
+            }
+            // A file system without locks: then it is not known, as before.
+            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+            Err(fs::TryLockError::Error(source)) => Err(failed("lock", source)),
+            Ok(()) => Ok(file),
+        }
     }
 
     /// Writes it, whole or not at all. Blocks.
@@ -99,6 +135,7 @@ impl Book {
             namespace: kept.namespace.to_string(),
             name: kept.name.to_string(),
             digest: kept.digest.to_string(),
+            by: kept.by,
         };
         let adapters = record.adapters.iter().map(kept).collect();
         let text = serde_json::to_vec(&Wire { version: VERSION, stamp: record.stamp, adapters });
@@ -111,6 +148,13 @@ impl Book {
     }
 }
 
+fn bounded(path: &Path, length: u64) -> io::Result<Vec<u8>> {
+    if length > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is far too large"));
+    }
+    fs::read(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +164,7 @@ mod tests {
             namespace: Namespace::default_namespace(),
             name: "sql".parse().unwrap(),
             digest: Digest::from_bytes([7; 32]),
+            by: By::Caller,
         };
         Record { stamp: Some(Stamp { lease_created: 1, transitions: 2, revision: 3 }), adapters: vec![kept] }
     }
@@ -128,29 +173,44 @@ mod tests {
     fn what_is_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let book = Book::new(dir.path().join("record.json"));
-        assert_eq!(book.read(), Record::default(), "at the very first start");
+        assert_eq!(book.read().unwrap(), Record::default(), "at the very first start");
         book.write(&record()).unwrap();
-        assert_eq!(book.read(), record());
+        assert_eq!(book.read().unwrap(), record());
         book.write(&Record::default()).unwrap();
-        assert_eq!(book.read(), Record::default());
+        assert_eq!(book.read().unwrap(), Record::default());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
-    fn what_cannot_be_understood_is_as_nothing() {
+    fn i3_what_cannot_be_understood_costs_what_it_stands_for_and_never_the_stamp() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record.json");
         let book = Book::new(&path);
         book.write(&record()).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        for broken in [
-            &text[..text.len() / 2],
-            "",
-            &text.replace("\"version\":1", "\"version\":2"),
-            &text.replace("sha256:07", "x"),
+        let without = Record { adapters: Vec::new(), ..record() };
+        for (broken, left) in [
+            (text.replace("\"version\":1", "\"version\":2"), &without),
+            (text.replace("sha256:07", "x"), &without),
+            (text[..text.len() / 2].to_owned(), &Record::default()),
+            (String::new(), &Record::default()),
         ] {
-            fs::write(&path, broken).unwrap();
-            assert_eq!(book.read(), Record::default(), "{broken}");
+            fs::write(&path, &broken).unwrap();
+            assert_eq!(book.read().unwrap(), *left, "{broken}");
         }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(book.read().unwrap_err().reason(), "RecordFailed", "who was believed last is not known");
+    }
+
+    #[test]
+    fn two_do_not_keep_one_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::new(dir.path().join("record.json"));
+        let first = book.lock().unwrap();
+        let second = book.lock().unwrap_err();
+        assert!(std::error::Error::source(&second).unwrap().to_string().contains("--record"), "{second:?}");
+        drop(first);
+        book.lock().unwrap();
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use longshore_types::ArtifactUrl;
 use serde::{Deserialize, Serialize};
 
 /// Where in the order of everything that leaders have said this stands. Of two, the greater was said later.
@@ -65,7 +66,7 @@ impl fmt::Debug for DesiredAdapter {
         let Self { name, artifact_url, artifact_digest, credentials, engine_api_key, adopt } = self;
         f.debug_struct("DesiredAdapter")
             .field("name", name)
-            .field("artifact_url", &artifact_url.split(['?', '#']).next())
+            .field("artifact_url", &ArtifactUrl::new(artifact_url).map(|url| url.to_string()).unwrap_or_default())
             .field("artifact_digest", artifact_digest)
             .field("credentials", &credentials.keys())
             .field("engine_api_key", &engine_api_key.is_some())
@@ -126,7 +127,7 @@ mod tests {
     fn i8_a_desired_adapter_shows_no_secret() {
         let adapter = DesiredAdapter {
             name: "sql".into(),
-            artifact_url: "https://h/a.tgz?sig=hunter2".into(),
+            artifact_url: "https://user:hunter2@h/a.tgz?sig=hunter2".into(),
             credentials: [("token".to_owned(), "hunter2".to_owned())].into(),
             engine_api_key: Some("hunter2".into()),
             ..DesiredAdapter::default()

@@ -144,7 +144,13 @@ impl Staging {
                 }
             }
         };
-        futures::future::join(written, sent).await.0
+        tokio::pin!(written, sent);
+        // What is refused is told at once, and not when the source says something again.
+        tokio::select! {
+            biased;
+            done = &mut written => done,
+            () = &mut sent => written.await,
+        }
     }
 }
 

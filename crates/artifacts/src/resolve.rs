@@ -1,9 +1,11 @@
 //! From a reference to an entry of the store.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use longshore_types::{ArtifactUrl, Digest, Root};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -21,6 +23,8 @@ use crate::verify::base::BaseShapes;
 /// Adapters copied and hashed at once. Hashing one takes a core; more at once would only compete with the engine beside us.
 /// Sources that hang hold a place each, so it is not one.
 const AT_ONCE: usize = 16;
+/// The longest that a source may take to say what a reference stands for. Ten pages of a listing take seconds.
+const LOOK: Duration = Duration::from_secs(120);
 /// References remembered. Beyond this all are forgotten and hashed once more, which costs time and nothing else.
 const REMEMBERED: usize = 4096;
 
@@ -140,17 +144,19 @@ impl Artifacts {
         let Order { origin, expect, .. } = order;
         let source = self.source(&origin.url)?;
         // Each asks by itself, and before anybody waits: this is how the source admits the credentials.
-        let before = source.fingerprint(origin).await?;
+        let before = look(source, origin).await?;
         if let Some(fetched) = self.recall(&origin.url, &before, expect).await? {
             return Ok(fetched);
         }
-        let (turn, has_waited) = self.turn(&origin.url).await;
-        let flight = self.store.flight(&origin.url).await;
+        // By what it stands for to whoever asks, too: one URL may be two places, and nobody waits for another's.
+        let key = before.key(&origin.url);
+        let (turn, has_waited) = self.turn(&key).await;
+        let flight = self.store.flight(&key).await;
         // What others fetched meanwhile may be what we were admitted to. If it is not, ours is old by now.
         if let Some(fetched) = self.recall(&origin.url, &before, expect).await? {
             return Ok(fetched);
         }
-        let before = if has_waited || flight.has_waited() { source.fingerprint(origin).await? } else { before };
+        let before = if has_waited || flight.has_waited() { look(source, origin).await? } else { before };
         let fetched = flight.during(self.bring(source, order, before)).await;
         drop(turn);
         fetched
@@ -167,7 +173,7 @@ impl Artifacts {
         let abandon = AbandonOnDrop(staging.abandon_handle());
         let staging = source.fetch(origin, staging).await?;
         // Each file was watched while it was copied; this also sees files that came, went or changed places.
-        let after = source.fingerprint(origin).await?;
+        let after = look(source, origin).await?;
         // What it stood for meanwhile may yet be another thing than before and after.
         if before.differs(&after) || staging.stands_for().is_some_and(|found| before.differs(found)) {
             return Err(Error::Changed { what: origin.url.to_string() });
@@ -190,7 +196,7 @@ impl Artifacts {
     /// # Errors
     /// As [`Artifacts::fulfil`], where there is nothing to be read.
     pub async fn fingerprint(&self, origin: &Origin) -> Result<Fingerprint, Error> {
-        self.source(&origin.url)?.fingerprint(origin).await
+        look(self.source(&origin.url)?, origin).await
     }
 
     fn source(&self, url: &ArtifactUrl) -> Result<&Arc<dyn Source>, Error> {
@@ -201,15 +207,15 @@ impl Artifacts {
         })
     }
 
-    /// Waits until nobody else in this process fetches `url`, and says whether it had to.
-    async fn turn(&self, url: &ArtifactUrl) -> (OwnedMutexGuard<()>, bool) {
+    /// Waits until nobody else in this process fetches the same, and says whether it had to.
+    async fn turn(&self, key: &str) -> (OwnedMutexGuard<()>, bool) {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
-            let known = turns.get(url.as_written()).and_then(Weak::upgrade);
+            let known = turns.get(key).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
                 let turn = Arc::default();
-                turns.insert(url.as_written().to_owned(), Arc::downgrade(&turn));
+                turns.insert(key.to_owned(), Arc::downgrade(&turn));
                 turn
             })
         };
@@ -223,7 +229,7 @@ impl Artifacts {
     async fn recall(&self, url: &ArtifactUrl, now: &Fingerprint, expect: &Expect) -> Result<Option<Fetched>, Error> {
         let remembered = {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.get(url.as_written()).filter(|(then, _)| then.proves_same(now)).map(|(_, digest)| *digest)
+            remembered.get(&now.key(url)).filter(|(then, _)| then.proves_same(now)).map(|(_, digest)| *digest)
         };
         let (store, url, now, expect) = (self.store.clone(), url.clone(), now.clone(), expect.clone());
         blocking(move || {
@@ -241,7 +247,7 @@ impl Artifacts {
         if remembered.len() >= REMEMBERED {
             remembered.clear();
         }
-        remembered.insert(url.as_written().to_owned(), (fingerprint, digest));
+        remembered.insert(fingerprint.key(url), (fingerprint, digest));
     }
 }
 
@@ -249,6 +255,14 @@ impl std::fmt::Debug for Artifacts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Artifacts").field("store", &self.store).finish_non_exhaustive()
     }
+}
+
+/// What a reference stands for now, within a bound: a listing may come a name at a time.
+async fn look(source: &Arc<dyn Source>, origin: &Origin) -> Result<Fingerprint, Error> {
+    tokio::time::timeout(LOOK, source.fingerprint(origin)).await.unwrap_or_else(|_| {
+        let problem = format!("it has not said within {} s what is there", LOOK.as_secs());
+        Err(Error::Source { what: origin.url.to_string(), source: io::Error::new(io::ErrorKind::TimedOut, problem) })
+    })
 }
 
 /// Work that blocks does not end with the future that waits for it; it looks at this instead.

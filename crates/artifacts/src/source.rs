@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longshore_types::{Digest, Scheme};
+use longshore_types::{ArtifactUrl, Digest, Scheme};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::finish;
@@ -120,6 +120,15 @@ impl Fingerprint {
         let mut hash = Sha256::new();
         hash.update(self.text.as_bytes());
         (self.settled && self.durable).then(|| finish(hash))
+    }
+
+    /// A name for what `url` stands for by this, which tells nothing of either.
+    pub(crate) fn key(&self, url: &ArtifactUrl) -> String {
+        let mut hash = Sha256::new();
+        hash.update(url.as_written().as_bytes());
+        hash.update([0]);
+        hash.update(self.text.as_bytes());
+        finish(hash).hex()
     }
 
     /// Whether `later` stands for the same bytes for sure.

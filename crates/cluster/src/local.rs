@@ -174,6 +174,7 @@ impl Driver {
             clock: Clock::start(),
             fleet: Arc::new(FleetStore::new()),
             statuses: Statuses::default(),
+            resolved: Arc::default(),
             problems: Problems::new(changes.clone()),
             changes,
             files: Files::new(depot),
@@ -203,7 +204,7 @@ impl Driver {
     /// Declares these adapters, beside what files say, before anything is decided on: what an engine holds of them is not
     /// taken for what nobody wants.
     pub fn declare(&self, declared: Vec<Declared>) {
-        let _ = self.shared.inbox.send(Input::Declared(declared));
+        let _ = self.shared.inbox.send(Input::Declared(declared, None));
     }
 
     /// Starts it. Needs a tokio runtime.
@@ -288,8 +289,23 @@ impl Local {
 
     /// Declares these adapters and no others, beside what files say. What was declared before and is not among them is
     /// withdrawn and unloaded.
-    pub fn declare(&self, declared: Vec<Declared>) {
-        let _ = self.shared.inbox.send(Input::Declared(declared));
+    ///
+    /// Returns the generation that each object has by it, once that is known: none for one whose predecessor of the same name
+    /// has not gone yet, and none at all where the driver has ended.
+    pub fn declare(&self, declared: Vec<Declared>) -> impl Future<Output = BTreeMap<ObjectKey, i64>> + Send + use<> {
+        let (answer, asked) = oneshot::channel();
+        let _ = self.shared.inbox.send(Input::Declared(declared, Some(answer)));
+        async move { asked.await.unwrap_or_default() }
+    }
+
+    /// The latest status of one object; none where there is none.
+    pub fn status(&self, key: &ObjectKey) -> Option<ModelAdapterStatus> {
+        self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// The generation of an object whose artifact was last resolved, or could not be.
+    pub fn resolved(&self, key: &ObjectKey) -> Option<i64> {
+        self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 
     /// Comes back when the driver has ended, which before a shutdown only a bug can make it do: without it nothing is

@@ -79,7 +79,7 @@ impl AdminServer {
         self.metrics.clone()
     }
 
-    /// Adds routes, which must be others than the three.
+    /// Adds routes, which must be others than its own four.
     #[must_use]
     pub fn merge(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);

@@ -67,7 +67,7 @@ pub(super) fn args(args: Vec<OsString>, env: impl Fn(&str) -> Option<String>) ->
     let ignored = WITHOUT_MEANING.iter().filter(|name| env(name).is_some());
     args.remarks.extend(ignored.map(|name| format!("{name} is set, and has no meaning to this sidecar")));
     if enable_fastapi_docs {
-        args.remarks.push("--enable-fastapi-docs is of no effect: GET /openapi.json describes the API".to_owned());
+        args.remarks.push("--enable-fastapi-docs is of no effect".to_owned());
     }
     Ok(args)
 }

@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use longshore_types::{AdapterName, Namespace, Secret};
+use longshore_types::{AdapterName, Secret};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ async fn unload(State(callers): State<Callers>, body: Result<Json<Unload>, JsonR
     let unloaded = async {
         let unload = understood(body, "lora_name")?;
         let name = AdapterName::new(&unload.lora_name).map_err(|error| Failure::invalid(error.to_string()))?;
-        outcome::unload(&callers.agent, &Namespace::default_namespace(), &name).await?;
+        outcome::unload(&callers.agent, &name).await?;
         let message = format!("LoRA adapter '{name}' is unloaded");
         Ok(Json(json!({"status": "success", "message": message})).into_response())
     };

@@ -1,21 +1,22 @@
 //! What comes of one adapter that somebody waits for.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use longshore_api::fleet::Adapter;
-use longshore_cluster::fleet::{FleetStore, Update};
 use longshore_cluster::local::Declared;
-use longshore_types::{AdapterName, Namespace};
-use tokio::time::{Instant, sleep_until, timeout};
+use longshore_types::AdapterName;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::agent::Agent;
+use crate::error::Error;
 
 /// How long nothing may happen before a caller is told to come back. A fetch that goes on is something.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an unload is waited for: the drain before it, and the call.
 const UNLOAD: Duration = Duration::from_secs(60);
+/// Between two looks while somebody waits. Most adapters are there within some.
+const LOOK: Duration = Duration::from_millis(20);
 /// When a caller who is told to come back should.
 const COME_BACK: Duration = Duration::from_secs(5);
 
@@ -50,7 +51,7 @@ impl Failure {
         let status = match adapter.reason.as_str() {
             "ArtifactNotFound" => StatusCode::NOT_FOUND,
             "AccessDenied" | "CredentialInvalid" | "AddressRefused" => StatusCode::FORBIDDEN,
-            "NameTaken" | "ForeignAdapter" => StatusCode::CONFLICT,
+            "NameTaken" | "NameConflict" | "ForeignAdapter" => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, adapter.reason.clone(), adapter.message.clone())
@@ -62,74 +63,81 @@ impl Failure {
     }
 }
 
-/// Asks for `declared` and waits until it is loaded. One that cannot be had is wanted no more when this returns; a caller who
-/// goes away while it waits still wants it.
-pub(super) async fn load(agent: &Agent, declared: Declared) -> Result<Arc<Adapter>, Failure> {
-    let (namespace, name) = (declared.namespace.clone(), declared.name.clone());
-    let url = declared.artifact.to_string();
-    let fleet = agent.fleet();
-    let before = fleet.adapter(namespace.as_str(), name.as_str()).map(|adapter| adapter.generation);
-    let Some(changed) = agent.ask(declared).await else {
-        let message =
-            format!("{name} is wanted by a controller, from another place: take its object away, or change it");
-        return Err(Failure::new(StatusCode::CONFLICT, "WantedByController", message));
-    };
-    let loaded = wait(&fleet, &namespace, &name, &url, before.filter(|_| changed)).await;
-    if loaded.is_err() {
-        agent.forget(&name).await;
+/// What is there.
+pub(super) struct Loaded {
+    /// The digest of its files, `sha256:…`.
+    pub(super) digest: Option<String>,
+}
+
+/// Asks for `declared` and waits until the engine has exactly that. What cannot be had is wanted no more when this returns, and
+/// what was wanted before is wanted again; a caller who goes away while it waits still wants it.
+pub(super) async fn load(agent: &Agent, declared: Declared) -> Result<Loaded, Failure> {
+    let asked = agent.ask(declared.clone()).await?;
+    let loaded = wait(agent, &declared, asked.generation).await;
+    if loaded.is_err()
+        && let Some(before) = asked.before
+    {
+        agent.take_back(declared, before).await;
     }
     loaded
 }
 
-/// Waits until the adapter is loaded from `url`, in another generation than `before` where there is one.
-async fn wait(
-    fleet: &FleetStore,
-    namespace: &Namespace,
-    name: &AdapterName,
-    url: &str,
-    mut before: Option<i64>,
-) -> Result<Arc<Adapter>, Failure> {
-    let mut watch = {
-        let (namespace, name) = (namespace.to_string(), name.to_string());
-        fleet.watch_adapters(None, move |adapter| adapter.name == name && adapter.namespace == namespace)
-    };
-    let mut patience = Instant::now() + PATIENCE;
-    let (mut last, mut fetched) = (None::<Arc<Adapter>>, 0);
+/// Waits until the adapter is as it should be in `generation` or a later one; without one, in the first that comes after the
+/// adapter of that name which has to go first.
+async fn wait(agent: &Agent, declared: &Declared, generation: Option<i64>) -> Result<Loaded, Failure> {
+    let (key, local, fleet) = (declared.key(), agent.local(), agent.fleet());
+    let shown = || fleet.adapter(declared.namespace.as_str(), declared.name.as_str());
+    let (mut wanted, mut fetched, mut patience) = (generation, 0, Instant::now() + PATIENCE);
     loop {
-        let update = tokio::select! {
-            update = watch.next() => update,
-            () = sleep_until(patience) => return Err(impatient(last.as_deref())),
-        };
-        let adapter = match update {
-            None => return Err(Failure::for_now("Stopping", "the sidecar is stopping")),
-            Some(Update::Delete { .. }) => {
-                before = None;
-                continue;
-            }
-            Some(Update::Upsert { item, .. }) => item,
-            Some(Update::Snapshot(snapshot)) => match snapshot.items.into_iter().next() {
-                Some(item) => item,
-                None => {
-                    before = None;
-                    continue;
+        let status = local.status(&key);
+        match (wanted, &status) {
+            (None, None) => wanted = Some(1),
+            (Some(generation), Some(status)) if status.observed_generation >= Some(generation) => {
+                let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+                let is = |type_: &str, values: &[&str]| {
+                    condition(type_).is_some_and(|condition| values.contains(&condition.status.as_str()))
+                };
+                if is("Ready", &["True"]) && is("UpToDate", &["True", "Unknown"]) {
+                    return Ok(Loaded { digest: shown().and_then(|adapter| adapter.digest.clone()) });
                 }
-            },
-        };
-        if before == Some(adapter.generation) || adapter.artifact_url != url {
-            continue;
+                // What an earlier artifact came to says nothing of this one.
+                let resolved = local.resolved(&key) >= Some(generation);
+                let failed = condition("UpToDate").filter(|condition| resolved && condition.reason == "UpdateFailed");
+                if let Some(condition) = failed {
+                    return Err(Failure::new(StatusCode::BAD_REQUEST, "UpdateFailed", condition.message.clone()));
+                }
+                let adapter = shown().filter(|adapter| adapter.generation >= generation && adapter.phase == "Failed");
+                if let Some(adapter) = adapter.filter(|adapter| resolved && !may_pass(&adapter.reason)) {
+                    return Err(Failure::of(&adapter));
+                }
+            }
+            _ => {}
         }
-        if let Some(fetching) = adapter.fetching.as_ref().filter(|fetching| fetching.bytes != fetched) {
-            fetched = fetching.bytes;
+        let fetching = shown().and_then(|adapter| adapter.fetching.as_ref().map(|fetching| fetching.bytes));
+        if let Some(bytes) = fetching.filter(|bytes| *bytes != fetched) {
+            fetched = bytes;
             patience = Instant::now() + PATIENCE;
         }
-        match adapter.phase.as_str() {
-            "Running" if adapter.reason.is_empty() => return Ok(adapter),
-            // The version before is served, and this one is not.
-            "Running" if adapter.reason == "UpdateFailed" => return Err(Failure::of(&adapter)),
-            "Failed" => return Err(Failure::of(&adapter)),
-            _ => last = Some(adapter),
+        if Instant::now() >= patience {
+            return Err(impatient(shown().as_deref()));
         }
+        sleep(LOOK).await;
     }
+}
+
+/// Whether a failure of the artifact may pass by itself: it is tried again.
+fn may_pass(reason: &str) -> bool {
+    const PASSING: [&str; 8] = [
+        "Abandoned",
+        "AdapterInUse",
+        "ArtifactChanged",
+        "ArtifactCorrupted",
+        "SourceFailed",
+        "SourceUnavailable",
+        "StoreFailed",
+        "StoreFull",
+    ];
+    PASSING.contains(&reason)
 }
 
 fn impatient(last: Option<&Adapter>) -> Failure {
@@ -139,23 +147,27 @@ fn impatient(last: Option<&Adapter>) -> Failure {
     }
 }
 
-/// Wants `name` no more, and waits until it is unloaded.
-pub(super) async fn unload(agent: &Agent, namespace: &Namespace, name: &AdapterName) -> Result<(), Failure> {
-    let fleet = agent.fleet();
-    let held = |fleet: &FleetStore| fleet.adapter(namespace.as_str(), name.as_str()).is_some();
-    if !agent.forget(name).await {
-        return Err(if held(&fleet) {
-            let message = format!("{name} is wanted by a controller: take its object away");
-            Failure::new(StatusCode::CONFLICT, "WantedByController", message)
-        } else {
-            Failure::new(StatusCode::NOT_FOUND, "AdapterNotFound", format!("there is no adapter {name}"))
-        });
+/// Wants `name` no more, and waits until it is unloaded and nothing of it is left to do.
+pub(super) async fn unload(agent: &Agent, name: &AdapterName) -> Result<(), Failure> {
+    if !agent.forget(name).await? {
+        let message = format!("there is no adapter {name} that was asked for by these paths");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "AdapterNotFound", message));
     }
+    let key = Declared::object_of(agent.namespace(), name);
     let gone = async {
-        let wanted = name.to_string();
-        let mut watch = fleet.watch_adapters(None, move |adapter| adapter.name == wanted);
-        while held(&fleet) && watch.next().await.is_some() {}
+        while agent.local().status(&key).is_some() {
+            sleep(LOOK).await;
+        }
     };
     let waited = timeout(UNLOAD, gone).await;
     waited.map_err(|_| Failure::for_now("Unloading", "the engine has not unloaded it yet; it is tried on"))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::WantedByController { .. } => Self::new(StatusCode::CONFLICT, error.reason(), error.to_string()),
+            _ => Self::for_now(error.reason(), &error.to_string()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Json, Router};
-use longshore_types::{AdapterName, Namespace};
+use longshore_types::AdapterName;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -56,7 +56,7 @@ async fn register(
 async fn unregister(State(callers): State<Callers>, headers: HeaderMap, Path(name): Path<String>) -> Response {
     let unregistered = async {
         let adapter = AdapterName::new(&name).map_err(|error| Failure::invalid(error.to_string()))?;
-        outcome::unload(&callers.agent, &Namespace::default_namespace(), &adapter).await?;
+        outcome::unload(&callers.agent, &adapter).await?;
         Ok(format!("Adapter {} unregistered", called(&headers, &name)).into_response())
     };
     unregistered.await.unwrap_or_else(|failure| fail(&failure))

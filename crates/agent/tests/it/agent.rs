@@ -14,7 +14,7 @@ use crate::place::{Place, held, runs, set, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_leader_wants_is_loaded_and_what_it_wants_no_more_is_unloaded() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let (sql, code) = (place.files("sql", 1), place.files("code", 2));
     assert!(agent.desire(set(1, 1, &[sql.clone(), code])).await.unwrap().changed);
     until(&agent, "both", |agent| runs(agent, "sql") && runs(agent, "code")).await;
@@ -30,7 +30,7 @@ async fn what_a_leader_wants_is_loaded_and_what_it_wants_no_more_is_unloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_restarts_gets_its_adapters_back_with_no_leader_there() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     agent.desire(set(1, 1, &[place.files("sql", 1)])).await.unwrap();
     until(&agent, "it runs", |agent| runs(agent, "sql")).await;
     place.sim.restart().await.unwrap();
@@ -40,7 +40,7 @@ async fn an_engine_that_restarts_gets_its_adapters_back_with_no_leader_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_an_agent_that_restarts_goes_on_from_its_record_and_touches_nothing() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let sql = place.files("sql", 1);
     agent.desire(set(1, 7, std::slice::from_ref(&sql))).await.unwrap();
     until(&agent, "it runs", |agent| runs(agent, "sql")).await;
@@ -49,7 +49,7 @@ async fn i3_an_agent_that_restarts_goes_on_from_its_record_and_touches_nothing()
     drop(agent);
     // The source is gone, and nobody speaks.
     std::fs::remove_dir_all(place.path("sql")).unwrap();
-    let agent = place.start();
+    let agent = place.start().await;
     until(&agent, "it runs as before", |agent| runs(agent, "sql")).await;
     assert_eq!(place.loads(), 1, "the engine held it all the time");
     assert_eq!(agent.in_force().await.adapters[0].declared_by, "record");
@@ -62,7 +62,7 @@ async fn i3_an_agent_that_restarts_goes_on_from_its_record_and_touches_nothing()
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_ready_when_what_was_wanted_at_the_start_is_there() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     until(&agent, "there was nothing to wait for", Agent::is_ready).await;
     agent.desire(set(1, 1, &[place.files("sql", 1)])).await.unwrap();
     until(&agent, "it runs", |agent| runs(agent, "sql")).await;
@@ -70,10 +70,53 @@ async fn it_is_ready_when_what_was_wanted_at_the_start_is_there() {
     until(&agent, "it is kept", |_| std::fs::read_to_string(&record).is_ok_and(|text| text.contains("sha256:"))).await;
     drop(agent);
     place.sim.restart().await.unwrap();
-    let agent = place.start();
+    let agent = place.start().await;
     assert!(!agent.is_ready());
     until(&agent, "it is ready again", Agent::is_ready).await;
     assert_eq!(place.loads(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_restarts_beside_an_engine_that_holds_all_is_ready_soon() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    agent.desire(set(1, 1, &[place.files("sql", 1)])).await.unwrap();
+    let record = place.path("record.json");
+    until(&agent, "it is kept", |_| std::fs::read_to_string(&record).is_ok_and(|text| text.contains("sha256:"))).await;
+    until(&agent, "it runs", |agent| runs(agent, "sql")).await;
+    drop(agent);
+    let agent = place.start().await;
+    // Less than the minute after which it is ready in any case.
+    let ready = async {
+        while !agent.is_ready() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(40), ready).await.unwrap();
+    assert_eq!(place.loads(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_engine_takes_nothing_from_another_namespace_and_a_record_has_one_keeper() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    let other =
+        longshore_api::sidecar::DesiredSet { namespace: "team-a".into(), ..set(1, 1, &[place.files("sql", 1)]) };
+    let error = agent.desire(other).await.unwrap_err();
+    assert!(error.to_string().starts_with("namespace: is team-a, but the engine here is of default"), "{error}");
+    assert!(agent.in_force().await.stamp.is_none(), "nothing of it was taken in");
+    assert_eq!(place.try_start().unwrap_err().reason(), "RecordFailed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_up_has_said_what_it_said() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    let wanted = set(1, 1, &[place.files("sql", 1)]);
+    // Dropped at its first wait.
+    assert!(futures::FutureExt::now_or_never(agent.desire(wanted.clone())).is_none());
+    until(&agent, "it is taken in all the same", |agent| runs(agent, "sql")).await;
+    assert!(!agent.desire(wanted).await.unwrap().changed);
 }
 
 async fn call(agent: &Agent, method: Method, path: &str, token: Option<&str>, body: Value) -> (StatusCode, Value) {
@@ -92,7 +135,7 @@ async fn call(agent: &Agent, method: Method, path: &str, token: Option<&str>, bo
 #[tokio::test(flavor = "multi_thread")]
 async fn the_native_api_takes_sets_in_and_says_what_is_wrong_with_them() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let token = Some("hunter2");
     let sql = place.files("sql", 1);
     let wanted = serde_json::to_value(set(1, 2, &[sql])).unwrap();

@@ -46,7 +46,7 @@ async fn post(paths: &Router, path: &str, body: Value) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn aibrixs_controller_loads_lists_and_unloads() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let paths = paths(&place, &agent, Guard::open());
     let url = place.files("sql", 1).artifact_url;
 
@@ -67,7 +67,7 @@ async fn aibrixs_controller_loads_lists_and_unloads() {
     let unload = json!({"lora_name": "sql", "cleanup_local": true});
     let unloaded = post(&paths, "/v1/lora_adapter/unload", unload.clone()).await;
     assert_eq!((unloaded.status, &unloaded.json()["status"]), (StatusCode::OK, &json!("success")));
-    until(&agent, "the engine holds nothing", |agent| held(agent).is_empty()).await;
+    assert_eq!(place.listed().await, [""; 0], "the engine has let go");
     let again = post(&paths, "/v1/lora_adapter/unload", unload).await;
     assert_eq!((again.status, &again.json()["type"]), (StatusCode::NOT_FOUND, &json!("NotFoundError")));
 
@@ -83,7 +83,7 @@ async fn aibrixs_controller_loads_lists_and_unloads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_loaded_is_said_as_what_it_is_and_wanted_no_more() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let paths = paths(&place, &agent, Guard::open());
     let missing = json!({"lora_name": "sql", "artifact_url": place.path("none").to_str().unwrap()});
     let answer = post(&paths, "/v1/lora_adapter/load", missing).await;
@@ -128,7 +128,7 @@ async fn what_cannot_be_loaded_is_said_as_what_it_is_and_wanted_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_what_a_controller_wants_is_not_taken_away_by_another_caller() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let paths = paths(&place, &agent, Guard::open());
     let sql = place.files("sql", 1);
     agent.desire(set(1, 1, std::slice::from_ref(&sql))).await.unwrap();
@@ -146,7 +146,7 @@ async fn i3_what_a_controller_wants_is_not_taken_away_by_another_caller() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sagemaker_registers_and_unregisters() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     let paths = paths(&place, &agent, Guard::open());
     let src = place.files("sql", 1).artifact_url;
     let registered = post(&paths, "/adapters", json!({"name": "sql", "src": src, "preload": true, "pin": false})).await;
@@ -163,7 +163,7 @@ async fn sagemaker_registers_and_unregisters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_away_is_a_reason_to_come_back_and_probes_ask_for_no_token() {
     let place = Place::new().await;
-    let agent = place.start();
+    let agent = place.start().await;
     until(&agent, "it is ready", Agent::is_ready).await;
     place.sim.kill().await;
     let open = paths(&place, &agent, Guard::open());
@@ -174,4 +174,70 @@ async fn an_engine_that_is_away_is_a_reason_to_come_back_and_probes_ask_for_no_t
     let load = post(&guarded, "/v1/lora_adapter/load", json!({"lora_name": "sql", "artifact_url": "/a"})).await;
     assert_eq!(load.status, StatusCode::UNAUTHORIZED);
     assert!(load.headers.get("retry-after").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_name_from_another_place_is_loaded_when_the_engine_has_that_and_not_before() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    let paths = paths(&place, &agent, Guard::open());
+    let load = async |url: String| {
+        post(&paths, "/v1/lora_adapter/load", json!({"lora_name": "sql", "artifact_url": url})).await
+    };
+    let (one, two) = (place.files("one", 1).artifact_url, place.files("two", 2).artifact_url);
+    let first = load(one.clone()).await.json()["local_path"].clone();
+    let second = load(two.clone()).await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.text);
+    assert_ne!(second.json()["local_path"], first);
+    assert_eq!(place.roots().await, [second.json()["local_path"].as_str().unwrap()]);
+    // What cannot be had changes nothing: what was wanted before is wanted and served.
+    let broken = place.files("broken", 3).artifact_url;
+    std::fs::write(place.path("broken").join("adapter_config.json"), "{").unwrap();
+    let failed = load(broken).await;
+    assert_eq!(failed.status, StatusCode::BAD_REQUEST, "{}", failed.text);
+    assert_eq!(agent.in_force().await.adapters[0].artifact_url, two);
+    assert_eq!(load(two).await.status, StatusCode::OK, "and an old failure is not told of it");
+    assert_eq!(place.roots().await, [second.json()["local_path"].as_str().unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wanted_an_adapter_is_known_after_a_restart_too() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    agent.desire(set(1, 1, &[place.files("ours", 1)])).await.unwrap();
+    let asked = json!({"lora_name": "theirs", "artifact_url": place.files("theirs", 2).artifact_url});
+    assert_eq!(
+        post(&paths(&place, &agent, Guard::open()), "/v1/lora_adapter/load", asked).await.status,
+        StatusCode::OK
+    );
+    until(&agent, "both run", |agent| held(agent).len() == 2).await;
+    let record = place.path("record.json");
+    let both = |text: String| text.matches("sha256:").count() == 2;
+    until(&agent, "both are kept", |_| std::fs::read_to_string(&record).is_ok_and(both)).await;
+    drop(agent);
+    let agent = place.start().await;
+    until(&agent, "both are there", |agent| held(agent).len() == 2).await;
+    let paths = paths(&place, &agent, Guard::open());
+    let unload = post(&paths, "/v1/lora_adapter/unload", json!({"lora_name": "ours"})).await;
+    assert_eq!(unload.status, StatusCode::CONFLICT, "{}", unload.text);
+    agent.desire(set(1, 2, &[])).await.unwrap();
+    until(&agent, "the leader's has gone", |agent| held(agent) == ["theirs"]).await;
+    let unload = post(&paths, "/v1/lora_adapter/unload", json!({"lora_name": "theirs"})).await;
+    assert_eq!(unload.status, StatusCode::OK, "{}", unload.text);
+    assert_eq!(place.loads(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaders_word_for_a_name_is_the_last() {
+    let place = Place::new().await;
+    let agent = place.start().await;
+    let paths = paths(&place, &agent, Guard::open());
+    let asked = json!({"lora_name": "sql", "artifact_url": place.files("theirs", 1).artifact_url});
+    assert_eq!(post(&paths, "/v1/lora_adapter/load", asked).await.status, StatusCode::OK);
+    agent.desire(set(1, 1, &[place.files("sql", 2)])).await.unwrap();
+    let unload = post(&paths, "/v1/lora_adapter/unload", json!({"lora_name": "sql"})).await;
+    assert_eq!(unload.status, StatusCode::CONFLICT);
+    agent.desire(set(1, 2, &[])).await.unwrap();
+    until(&agent, "nothing comes back", |agent| agent.fleet().adapters().items.is_empty()).await;
+    assert!(agent.in_force().await.adapters.is_empty());
 }

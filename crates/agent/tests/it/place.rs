@@ -7,7 +7,7 @@ use std::time::Duration;
 use longshore_agent::{Agent, Options};
 use longshore_api::sidecar::{DesiredAdapter, DesiredSet, Stamp};
 use longshore_artifacts::{Artifacts, Store};
-use longshore_cluster::local::{ConnectVllm, EngineConfig};
+use longshore_cluster::local::{Connect, ConnectVllm, EngineConfig};
 use longshore_reconciler::Config;
 use longshore_testkit::adapters::{AdapterRecipe, write};
 use longshore_testkit::{SimConfig, SimEngine, What};
@@ -46,7 +46,21 @@ impl Place {
         }
     }
 
-    pub(crate) fn start(&self) -> Agent {
+    pub(crate) async fn start(&self) -> Agent {
+        let started = async {
+            loop {
+                match self.try_start() {
+                    Ok(agent) => return agent,
+                    // One that was dropped a moment ago may still have its record.
+                    Err(error) => assert_eq!(error.reason(), "RecordFailed"),
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(FAR, started).await.unwrap()
+    }
+
+    pub(crate) fn try_start(&self) -> Result<Agent, longshore_agent::Error> {
         Agent::start(Options {
             engine: self.engine(),
             artifacts: Artifacts::new(Store::open(self.path("store")).unwrap()),
@@ -54,6 +68,21 @@ impl Place {
             record: self.path("record.json"),
             reconciler: Config::default(),
         })
+    }
+
+    /// What the engine itself says that it lists now.
+    pub(crate) async fn listed(&self) -> Vec<String> {
+        self.models().await.into_iter().map(|model| model.id).collect()
+    }
+
+    /// From where it has it.
+    pub(crate) async fn roots(&self) -> Vec<String> {
+        self.models().await.into_iter().map(|model| model.root).collect()
+    }
+
+    async fn models(&self) -> Vec<longshore_engine::Model> {
+        let engine = ConnectVllm::new().unwrap().connect(&self.engine()).unwrap();
+        engine.models().await.unwrap().adapters
     }
 
     /// How often the engine was asked to load something.

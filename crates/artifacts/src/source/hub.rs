@@ -122,13 +122,14 @@ impl Source for Hub {
         if let Some(file) = listing.files.first() {
             api.admit(&commit, file).await?;
         }
-        Ok(listing.fingerprint())
+        Ok(listing.fingerprint(api.endpoint.as_str()))
     }
 
     async fn fetch(&self, origin: &Origin, mut staging: Staging) -> Result<Staging, Error> {
         let api = self.api(origin)?;
         let commit = api.commit().await?;
         let listing = api.listing(&commit).await?;
+        staging.found_at(listing.fingerprint(api.endpoint.as_str()));
         listing.passed_over.iter().for_each(|name| staging.passed_over(name));
         if !listing.has_config() {
             staging.hint(api.hint(&commit, &listing).await);

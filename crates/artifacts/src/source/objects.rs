@@ -241,17 +241,18 @@ impl Bucket {
         let failed = |error: opendal::Error| self.failed(&error, prefix);
         let path = if prefix.is_empty() { "/" } else { prefix };
         let mut entries = self.operator.lister_with(path).limit(PAGE).await.map_err(failed)?;
-        let (mut listing, mut count) = (Listing::default(), 0);
+        let (mut listing, mut count, mut seen) = (Listing::default(), 0, 0);
         while let Some(entry) = entries.try_next().await.map_err(failed)? {
+            seen += 1;
+            if seen > MAX_NAMES + 1 {
+                let problem = format!("{} holds more than {MAX_NAMES} names", self.shown(prefix));
+                return Err(Defect::TooLarge { problem }.into());
+            }
             // The prefix may be an object itself: a console's way to show a folder.
             let Some(name) = entry.path().strip_prefix(prefix).filter(|name| !matches!(*name, "" | "/")) else {
                 continue;
             };
             count += 1;
-            if count > MAX_NAMES {
-                let problem = format!("{} holds more than {MAX_NAMES} names", self.shown(prefix));
-                return Err(Defect::TooLarge { problem }.into());
-            }
             if let Some(name) = name.strip_suffix('/') {
                 listing.below.push(name.to_owned());
                 continue;
@@ -268,6 +269,8 @@ impl Bucket {
                 return Err(Defect::TooLarge { problem: format!("it has more than {MAX_FILES} files") }.into());
             }
         }
+        // It has a place among the requests, of which the next needs one.
+        drop(entries);
         if count == 0 {
             return Err(self.nothing().await);
         }
@@ -381,11 +384,13 @@ impl Source for Objects {
         let bucket = self.open(origin)?;
         if bucket.place.is_archive {
             let archive = bucket.look("", &bucket.place.key).await?;
+            staging.found_at(bucket.fingerprint([&archive], &[]));
             staging.progress().expect(archive.size);
             let object = bucket.read(&archive).await?;
             return staging.receive_archive(&bucket.shown(&archive.key), object).await;
         }
         let listing = bucket.listed(false).await?;
+        staging.found_at(bucket.fingerprint(&listing.files, &listing.passed_over));
         for name in &listing.passed_over {
             staging.passed_over(name);
         }

@@ -1,7 +1,7 @@
 //! One fetch of a reference at a time, among all processes that share a store.
 //!
 //! ```text
-//! <store>/.staging/<sha256 of the reference>.flight   locked by whoever fetches it; its time is the last sign of life
+//! <store>/.staging/<key>.flight   locked by whoever fetches it; its time is the last sign of life
 //! ```
 //!
 //! This saves a download and nothing else: two that fetch the same at once make the same entry. So whatever keeps the lock
@@ -14,11 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use longshore_types::ArtifactUrl;
 use tokio::time::Instant;
 
 use super::Store;
-use super::known::hash_of;
 use super::lock::{self, Tried};
 use super::session::STAGING;
 use crate::error::Error;
@@ -41,9 +39,10 @@ pub(crate) struct Flight {
 }
 
 impl Store {
-    /// Waits until no other process fetches `url`, as long as that one shows signs of life. Dropping the future gives up.
-    pub(crate) async fn flight(&self, url: &ArtifactUrl) -> Flight {
-        let path = self.root().join(STAGING).join(format!("{}.flight", hash_of(url)));
+    /// Waits until no other process fetches what has this [key](crate::source::Fingerprint::key), as long as that one shows
+    /// signs of life. Dropping the future gives up.
+    pub(crate) async fn flight(&self, key: &str) -> Flight {
+        let path = self.root().join(STAGING).join(format!("{key}.flight"));
         let (lock, waited) = wait_for(&path).await;
         Flight { lock, path, waited }
     }
@@ -140,13 +139,13 @@ mod tests {
     async fn a_reference_is_fetched_by_one_process_at_a_time_and_its_lock_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (Store::open(dir.path()).unwrap(), Store::open(dir.path()).unwrap());
-        let url: ArtifactUrl = "hf://org/repo".parse().unwrap();
-        let first = a.flight(&url).await;
+        let url = "one";
+        let first = a.flight(url).await;
         assert!(first.lock.is_some());
-        let mut second = Box::pin(b.flight(&url));
+        let mut second = Box::pin(b.flight(url));
         assert!(futures::poll!(&mut second).is_pending());
         // Nobody waits for another reference.
-        assert!(b.flight(&"hf://org/other".parse().unwrap()).await.lock.is_some());
+        assert!(b.flight("other").await.lock.is_some());
         let path = first.path.clone();
         drop(first);
         let second = second.await;

@@ -1,7 +1,7 @@
 //! What references stood for, over restarts and for all processes that share a store.
 //!
 //! ```text
-//! <store>/.known/<sha256 of the reference>   the digest of what its source said of it, and that of the entry
+//! <store>/.known/<sha256 of both>   the digest of what a reference's source said of it, and that of the entry
 //! ```
 //!
 //! Neither a reference nor what a source said is written down: both may hold secrets. What is known is never trusted beyond
@@ -15,11 +15,9 @@ use std::time::SystemTime;
 
 use longshore_types::{ArtifactUrl, Digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::Store;
 use super::account::unless_gone;
-use crate::digest::finish;
 use crate::error::Error;
 use crate::source::Fingerprint;
 
@@ -41,7 +39,7 @@ struct Wire {
 impl Store {
     /// The digest of what `url` stood for when its source said the same of it as `now`. Blocks.
     pub(crate) fn known(&self, url: &ArtifactUrl, now: &Fingerprint) -> Option<Digest> {
-        let (path, now) = (self.root().join(KNOWN).join(hash_of(url)), now.durable()?);
+        let (path, now) = (self.root().join(KNOWN).join(now.key(url)), now.durable()?);
         if fs::symlink_metadata(&path).ok()?.len() > LARGEST {
             return None;
         }
@@ -55,8 +53,8 @@ impl Store {
     /// Writes down that `url` stands for the entry of `digest` while its source says of it what `fingerprint` holds, if that
     /// is anything to rely on. Where it cannot be written down, it will be fetched again. Blocks.
     pub(crate) fn learn(&self, url: &ArtifactUrl, fingerprint: &Fingerprint, digest: &Digest) {
-        let Some(fingerprint) = fingerprint.durable() else { return };
-        if let Err(error) = self.write_known(&hash_of(url), &fingerprint, digest) {
+        let Some(known) = fingerprint.durable() else { return };
+        if let Err(error) = self.write_known(&fingerprint.key(url), &known, digest) {
             tracing::debug!(error = &error as &dyn std::error::Error, "Cannot write down what a reference stands for");
         }
     }
@@ -78,13 +76,6 @@ impl Store {
             failed(source)
         })
     }
-}
-
-/// A name for a reference that tells nothing of it.
-pub(super) fn hash_of(url: &ArtifactUrl) -> String {
-    let mut hash = Sha256::new();
-    hash.update(url.as_written().as_bytes());
-    finish(hash).hex()
 }
 
 /// Makes room for one more where there are `most`.
@@ -155,7 +146,7 @@ mod tests {
         assert_eq!(store.known(&url, &Fingerprint::new("2", true)), None);
         assert_eq!(store.known(&"hf://org/other".parse().unwrap(), &Fingerprint::new("1", true)), None);
         // Torn by a crash of the machine.
-        let path = dir.path().join(KNOWN).join(hash_of(&url));
+        let path = dir.path().join(KNOWN).join(Fingerprint::new("1", true).key(&url));
         fs::write(path, r#"{"version":1,"fing"#).unwrap();
         assert_eq!(store.known(&url, &Fingerprint::new("1", true)), None);
     }

@@ -423,3 +423,17 @@ async fn it_shows_how_far_it_has_come() {
     let total: usize = adapter.files().iter().map(|(_, bytes)| bytes.len()).sum();
     assert_eq!((progress.bytes(), progress.total()), (total as u64, Some(total as u64)));
 }
+
+#[tokio::test]
+async fn i11_many_that_look_for_what_is_not_there_hold_up_nobody() {
+    let bench = Bench::new().await;
+    let missing = (0..100).map(|n| {
+        let bench = &bench;
+        async move { bench.fetch_from(&format!("s3://bucket/none-{n}/"), mine()).await.unwrap_err().reason() }
+    });
+    // Far above what it takes; without an end it would be for ever.
+    let all = tokio::time::timeout(std::time::Duration::from_secs(60), futures::future::join_all(missing)).await;
+    assert!(all.unwrap().into_iter().all(|reason| reason == "ArtifactNotFound"));
+    bench.put(&Adapter::tiny(1));
+    bench.fetch(mine()).await.unwrap();
+}

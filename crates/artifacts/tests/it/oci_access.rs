@@ -141,3 +141,15 @@ async fn a_registry_cannot_have_tokens_asked_for_where_others_read_along_or_wher
     registry.fail(|faults| faults.realm = Some(format!("http://{elsewhere}/token")));
     source(&[here, elsewhere], Reach::default()).fingerprint(&origin).await.unwrap();
 }
+
+#[tokio::test]
+async fn i7_a_page_for_strangers_does_not_let_them_in_where_the_digest_is_in_the_reference() {
+    let pair = pair().await;
+    let digest = pair.push("org/private", 1);
+    let at = format!("org/private@{digest}");
+    pair.fetch(&at).await.unwrap();
+    // Whoever asks gets a page, as from a registry behind a sign-in: success, and not what was asked for.
+    pair.registry.fail(|faults| faults.manifest_page = true);
+    let error = pair.fetch(&at).await.unwrap_err();
+    assert_eq!(error.reason(), "ArtifactCorrupted", "{error}");
+}

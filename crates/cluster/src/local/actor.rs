@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub fleet: Arc<FleetStore>,
     pub statuses: Statuses,
+    /// The generation of each object whose artifact was last resolved, or was not.
+    pub resolved: Arc<Mutex<BTreeMap<ObjectKey, i64>>>,
     pub changes: Changes,
     pub problems: Problems,
     pub files: Files,
@@ -224,6 +226,10 @@ impl<B: Brain> Actor<B> {
                 {
                     let was_shown = latest.fetching.take().is_some_and(|fetching| fetching.is_shown());
                     self.holds.extend(answer.hold);
+                    if let Fact::Resolved { generation, .. } = &answer.fact {
+                        let mut resolved = self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+                        resolved.insert(answer.adapter.object.clone(), *generation);
+                    }
                     self.observe(answer.fact);
                     if was_shown {
                         self.refresh_adapter(&answer.adapter);
@@ -232,7 +238,7 @@ impl<B: Brain> Actor<B> {
             }
             Input::FilesChanged { adapter, ticket } => self.files_changed(&adapter, ticket),
             Input::Scanned(scan) => self.scanned(*scan),
-            Input::Declared(declared) => self.declared(declared),
+            Input::Declared(declared, answer) => self.declared(declared, answer),
             Input::Removed(result, digest) => self.removed(result, digest),
             Input::Withdraw(done) => self.withdraw(done),
             Input::Left(answer) => {
@@ -306,7 +312,10 @@ impl<B: Brain> Actor<B> {
         let mut statuses = self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         match status {
             Some(status) => statuses.insert(key.clone(), status),
-            None => statuses.remove(key),
+            None => {
+                self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+                statuses.remove(key)
+            }
         };
     }
 }

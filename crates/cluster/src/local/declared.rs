@@ -34,11 +34,16 @@ pub struct Declared {
 
 impl Declared {
     /// The object that stands for it. Its name is made of a digest, since adapters' names may be what objects' may not.
-    pub(super) fn key(&self) -> ObjectKey {
-        let digest = Sha256::digest(self.name.as_str());
+    pub fn key(&self) -> ObjectKey {
+        Self::object_of(&self.namespace, &self.name)
+    }
+
+    /// The object that stands for an adapter of this name.
+    pub fn object_of(namespace: &Namespace, name: &AdapterName) -> ObjectKey {
+        let digest = Sha256::digest(name.as_str());
         let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let name = ObjectName::new(format!("declared-{name}")).expect("letters, digits and a hyphen");
-        ObjectKey { namespace: self.namespace.clone(), kind: OwnerKind::ModelAdapter, name }
+        ObjectKey { namespace: namespace.clone(), kind: OwnerKind::ModelAdapter, name }
     }
 
     /// The adapter, but for what only the reader of it can say: generation and age.

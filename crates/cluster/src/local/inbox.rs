@@ -1,7 +1,9 @@
 //! What comes to the actor.
 
+use std::collections::BTreeMap;
+
 use longshore_reconciler::{Fact, Listing};
-use longshore_types::{AdapterKey, Digest, EngineId, Fault};
+use longshore_types::{AdapterKey, Digest, EngineId, Fault, ObjectKey};
 use tokio::sync::oneshot;
 
 use super::declared::Declared;
@@ -19,8 +21,9 @@ pub(super) enum Input {
     Resolved(Box<Answer>),
     /// The files behind an unchanged reference have changed. Counts only while `ticket` is the adapter's latest.
     FilesChanged { adapter: AdapterKey, ticket: u64 },
-    /// This is declared without files now, and nothing else.
-    Declared(Vec<Declared>),
+    /// This is declared without files now, and nothing else. Answered with the generation that each object has by it; one is
+    /// missing as long as an earlier object of its name has not gone.
+    Declared(Vec<Declared>, Option<oneshot::Sender<BTreeMap<ObjectKey, i64>>>),
     /// The named files and directories were looked through.
     Scanned(Box<Scan>),
     /// Files that nobody needed were taken out of the store, or not.

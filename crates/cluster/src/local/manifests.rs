@@ -227,6 +227,12 @@ impl Manifests {
             .collect()
     }
 
+    /// The generation of each object that is not being deleted.
+    pub(super) fn generations(&self) -> BTreeMap<ObjectKey, i64> {
+        let present = self.objects.iter().filter(|(_, object)| !object.deleting);
+        present.map(|(key, object)| (key.clone(), object.generation)).collect()
+    }
+
     /// The objects that there are, those that are being deleted too.
     pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectKey> {
         self.objects.keys()

@@ -112,8 +112,9 @@ impl Listing {
     }
 
     /// Names, sizes and digests of everything that decides what a fetch comes to.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        let mut text = String::new();
+    pub(super) fn fingerprint(&self, hub: &str) -> Fingerprint {
+        // One hub's word says nothing of what another has.
+        let mut text = format!("{hub}\n");
         for Kept { name, size, sum } in &self.files {
             // Writing to a String cannot fail.
             let _ = match sum {
@@ -229,10 +230,10 @@ mod tests {
 
     #[test]
     fn a_readme_changes_no_fingerprint_and_a_pickle_does() {
-        let one = files(&["adapter_config.json"]).fingerprint();
-        assert!(one.proves_same(&files(&["README.md", "adapter_config.json"]).fingerprint()));
-        assert!(one.differs(&files(&["adapter_config.json", "adapter_model.bin"]).fingerprint()));
-        assert!(one.differs(&files(&["adapter_config.json", "tokenizer.json"]).fingerprint()));
+        let one = files(&["adapter_config.json"]).fingerprint("https://hub");
+        assert!(one.proves_same(&files(&["README.md", "adapter_config.json"]).fingerprint("https://hub")));
+        assert!(one.differs(&files(&["adapter_config.json", "adapter_model.bin"]).fingerprint("https://hub")));
+        assert!(one.differs(&files(&["adapter_config.json", "tokenizer.json"]).fingerprint("https://hub")));
     }
 
     #[test]

@@ -109,13 +109,21 @@ impl Site {
         };
         // This process's own key is that of its own account.
         let own = options.azure.account.as_ref().is_some_and(|own| theirs.as_ref().is_none_or(|theirs| theirs == own));
-        if !said.shows() && own && (ours || endpoint.ends_with(PUBLIC)) {
+        if !said.shows() && own && (ours || is_azures(&endpoint)) {
             let process = Said::of(&options.credentials)?;
             (said.key, said.sas) = (process.key, process.sas);
         }
         said.account = account;
         Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), said, ours })
     }
+}
+
+/// Whether an endpoint is Azure's own: by its host, since whoever gives credentials may write any path behind it.
+fn is_azures(endpoint: &str) -> bool {
+    let own = |url: Url| {
+        url.scheme() == "https" && url.path() == "/" && url.host_str().is_some_and(|host| host.ends_with(PUBLIC))
+    };
+    Url::parse(endpoint).is_ok_and(own)
 }
 
 pub(super) fn open(
@@ -126,7 +134,7 @@ pub(super) fn open(
     mut wire: Wire,
 ) -> Result<Built, Error> {
     let Site { endpoint, said, ours } = Site::of(credentials, options, place)?;
-    let is_azure = endpoint.ends_with(PUBLIC);
+    let is_azure = is_azures(&endpoint);
     match Url::parse(&endpoint) {
         Ok(url) if ours => wire.trust(&url, &place.bucket),
         _ if is_azure => {}
@@ -190,8 +198,24 @@ mod tests {
         assert!(shows(&[], "az://own.blob.core.windows.net/c/p"));
         assert!(!shows(&[], "az://other.blob.core.windows.net/c/p"));
         assert!(!shows(&[("azure_storage_account", "other")], "az://c/p"));
-        let elsewhere = "AccountName=own;BlobEndpoint=https://evil.example.com";
-        assert!(!shows(&[("azure_storage_connection_string", elsewhere)], "az://c/p"));
+        for elsewhere in [
+            "AccountName=own;BlobEndpoint=https://evil.example.com",
+            // What a URL ends with is its path, which is anybody's.
+            "AccountName=own;BlobEndpoint=https://evil.example.com/x.blob.core.windows.net",
+            "AccountName=own;EndpointSuffix=evil.example.com/x.blob.core.windows.net",
+            "AccountName=own;BlobEndpoint=http://own.blob.core.windows.net",
+        ] {
+            assert!(!shows(&[("azure_storage_connection_string", elsewhere)], "az://c/p"), "{elsewhere}");
+        }
+        for (endpoint, own) in [
+            ("https://own.blob.core.windows.net", true),
+            ("https://own.blob.core.windows.net/", true),
+            ("https://evil.example.com/x.blob.core.windows.net", false),
+            ("https://evil.example.com#.blob.core.windows.net", false),
+            ("http://own.blob.core.windows.net", false),
+        ] {
+            assert_eq!(is_azures(endpoint), own, "{endpoint}");
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub(super) fn open(
         Some(shown) => builder.credential_provider_chain(shown.chain),
         None => builder.skip_signature(),
     };
-    let identity = format!("{}\0{}\0{}", site.endpoint, site.region, place.bucket);
+    let identity = format!("{}\0{}\0{}\0{}", site.endpoint, site.region, site.virtual_host, place.bucket);
     Ok(Built { operator: super::operator(builder, wire)?, identity, why })
 }
 

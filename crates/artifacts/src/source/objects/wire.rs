@@ -97,7 +97,11 @@ impl Wire {
 }
 
 fn is_sts(host: &str) -> bool {
-    host.starts_with("sts.") && (host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn"))
+    let own = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"));
+    // With its region or without; a bucket may be called so too.
+    own.is_some_and(|own| {
+        own == "sts" || own.strip_prefix("sts.").is_some_and(|region| !region.contains('.')) && own != "sts.s3"
+    })
 }
 
 impl HttpTransport for Wire {

@@ -1,7 +1,10 @@
 //! What files say: manifests, the engines file, and adapters' own files.
 
+use std::collections::BTreeMap;
+
 use longshore_reconciler::Fact;
-use longshore_types::AdapterKey;
+use longshore_types::{AdapterKey, ObjectKey};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::declared::Declared;
@@ -41,9 +44,16 @@ impl<B: Brain> Actor<B> {
     }
 
     /// Takes in what is declared without files.
-    pub(super) fn declared(&mut self, declared: Vec<Declared>) {
+    pub(super) fn declared(
+        &mut self,
+        declared: Vec<Declared>,
+        answer: Option<oneshot::Sender<BTreeMap<ObjectKey, i64>>>,
+    ) {
         self.manifests.tell(self.now(), declared);
         self.apply();
+        if let Some(answer) = answer {
+            let _ = answer.send(self.manifests.generations());
+        }
     }
 
     /// Passes on what follows from what is declared now.

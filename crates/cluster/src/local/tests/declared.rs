@@ -27,13 +27,13 @@ async fn what_is_declared_is_served_beside_what_files_say_and_goes_with_the_next
     world.adapter("code", 2);
     world.depot.put("/srv/Team_sql.v2", Ok(digest(1)));
     let local = world.driver().start();
-    local.declare(vec![declared("Team_sql.v2")]);
+    drop(local.declare(vec![declared("Team_sql.v2")]));
     served(&local, "code", 1).await;
     served(&local, "Team_sql.v2", 1).await;
-    local.declare(vec![declared("Team_sql.v2")]);
+    drop(local.declare(vec![declared("Team_sql.v2")]));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(loads(&engine), 2, "the same set again is nothing new");
-    local.declare(vec![]);
+    drop(local.declare(vec![]));
     until(&local, "Team_sql.v2", |adapter| adapter.is_none()).await;
     assert_eq!(held(&engine), ["code"]);
 }
@@ -61,10 +61,10 @@ async fn other_credentials_are_a_reason_to_fetch_again() {
     let with =
         |token: &str| Declared { credentials: [("token".to_owned(), Secret::new(token))].into(), ..declared("sql") };
     let local = world.driver().start();
-    local.declare(vec![with("one")]);
+    drop(local.declare(vec![with("one")]));
     until(&local, "sql", |adapter| adapter.is_some_and(|adapter| adapter.reason == "ArtifactNotFound")).await;
     world.depot.put("/srv/sql", Ok(digest(1)));
-    local.declare(vec![with("two")]);
+    drop(local.declare(vec![with("two")]));
     let begin = Instant::now();
     served(&local, "sql", 1).await;
     assert!(begin.elapsed() < Duration::from_secs(60), "not only when failures are tried again by themselves");
@@ -79,7 +79,7 @@ async fn how_far_a_fetch_has_come_is_shown_until_it_is_there() {
     let gate = Arc::new(tokio::sync::Notify::new());
     *world.depot.stall.lock().unwrap() = Some(gate.clone());
     let local = world.driver().start();
-    local.declare(vec![declared("sql")]);
+    drop(local.declare(vec![declared("sql")]));
     until(&local, "sql", |adapter| adapter.is_some_and(|adapter| adapter.fetching.is_some())).await;
     let shown = local.fleet().adapter("default", "sql").unwrap().fetching.clone().unwrap();
     assert_eq!((shown.bytes, shown.total), (4, Some(10)));
