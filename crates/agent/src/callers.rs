@@ -102,7 +102,8 @@ const LARGEST: u64 = 1 << 20;
 fn read_secret(directory: &Path) -> BTreeMap<String, Secret> {
     let Ok(entries) = std::fs::read_dir(directory) else { return BTreeMap::new() };
     let value = |entry: std::fs::DirEntry| {
-        let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+        // A mounted Secret has `..data` beside its keys; `.dockerconfigjson` is a key.
+        let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with(".."))?;
         let metadata = std::fs::metadata(entry.path()).ok()?;
         let text = (metadata.is_file() && metadata.len() <= LARGEST).then(|| std::fs::read_to_string(entry.path()))?;
         Some((name, Secret::new(text.ok()?)))
@@ -119,8 +120,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("..data")).unwrap();
         std::fs::write(dir.path().join("huggingface_token"), "hf_x").unwrap();
+        std::fs::write(dir.path().join(".dockerconfigjson"), "{}").unwrap();
+        std::fs::write(dir.path().join("..link"), "not a key").unwrap();
         let read = read_secret(dir.path());
-        assert_eq!(read.keys().collect::<Vec<_>>(), ["huggingface_token"]);
+        assert_eq!(read.keys().collect::<Vec<_>>(), [".dockerconfigjson", "huggingface_token"]);
         assert!(read_secret(&dir.path().join("none")).is_empty());
         for bad in ["", "..", "../x", "a/b", ".hidden", "A"] {
             assert!(!is_plain(bad), "{bad}");

@@ -144,9 +144,6 @@ impl Source for Hub {
         }
         staging.progress().expect(total);
         for file in wanted {
-            if staging.is_abandoned() {
-                return Err(Error::Abandoned);
-            }
             let ask = api.file(&commit, file)?;
             let what = ask.what();
             // Its digest is known, so parts of two versions cannot be taken for one.

@@ -110,9 +110,6 @@ impl Source for Oci {
         }
         staging.progress().expect(plan.bytes());
         for piece in &plan.pieces {
-            if staging.is_abandoned() {
-                return Err(Error::Abandoned);
-            }
             let mut blob = Blob::open(&session, piece).await?;
             let (sum, shown) = (Sum::Sha256(piece.digest.hex()), &session.reference.shown);
             staging = match &piece.file {

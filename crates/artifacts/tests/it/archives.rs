@@ -2,7 +2,7 @@
 
 mod corpus;
 mod cuts;
-mod pack;
+pub mod pack;
 
 use std::fs;
 use std::io::{self, Read};

@@ -3,32 +3,8 @@
 use longshore_testkit::registry::{Faults, Layer, TAR};
 
 use crate::adapter::{Adapter, CONFIG, WEIGHTS};
+use crate::archives::pack::tar_of as tar;
 use crate::oci::pair;
-
-/// A tar archive of these files, in the plainest form that there is.
-fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut archive = Vec::new();
-    for (name, bytes) in files {
-        let mut header = [0_u8; 512];
-        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-        put(0, name);
-        put(100, "0000644\0");
-        put(108, "0000000\0");
-        put(116, "0000000\0");
-        put(124, &format!("{:011o}\0", bytes.len()));
-        put(136, "00000000000\0");
-        put(148, "        ");
-        put(156, "0");
-        put(257, "ustar\x0000");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive.extend(header);
-        archive.extend(bytes);
-        archive.resize(archive.len().next_multiple_of(512), 0);
-    }
-    archive.resize(archive.len() + 1024, 0);
-    archive
-}
 
 /// The files under another directory.
 fn below(folder: &str, files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {

@@ -1,7 +1,5 @@
 //! Archives on a web server, through the public interface.
 
-mod archive;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +13,7 @@ use longshore_testkit::web::{Fault, Page, Rule, WebServer};
 use longshore_types::{ArtifactUrl, Scope, Secret};
 
 use crate::adapter::{Adapter, WEIGHTS};
+use crate::archives::pack::{stored_gzip, tar_of};
 use crate::sources::{World, behaves};
 
 const PATH: &str = "/adapters/one.tar.gz";
@@ -102,7 +101,7 @@ fn discreet(error: Error) -> Error {
 
 /// The archive of an adapter.
 fn packed(adapter: &Adapter) -> Vec<u8> {
-    archive::tar_gz(&adapter.files())
+    stored_gzip(&tar_of(&adapter.files()))
 }
 
 /// Adapters as archives on a server. The files of each are kept beside it, to change them one by one.
@@ -117,7 +116,7 @@ impl Server {
         for name in files_below(self.files.path()) {
             files.push((name.clone(), fs::read(self.files.path().join(name)).unwrap()));
         }
-        self.server.put(PATH, archive::tar_gz(&files));
+        self.server.put(PATH, stored_gzip(&tar_of(&files)));
     }
 }
 

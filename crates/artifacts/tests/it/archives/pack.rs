@@ -92,13 +92,27 @@ pub fn tar(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
+/// A tar archive of these files.
+pub fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    tar(&files.iter().map(|(name, bytes)| Entry::file(name, bytes)).collect::<Vec<_>>())
+}
+
 /// The files of an adapter as members, below `folder`.
 pub fn members(adapter: &Adapter, folder: &str) -> Vec<Entry> {
     adapter.files().into_iter().map(|(name, bytes)| Entry::file(format!("{folder}{name}"), bytes)).collect()
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip_with(bytes, flate2::Compression::default())
+}
+
+/// A gzip that packs nothing, so that what is cut off it is known.
+pub fn stored_gzip(bytes: &[u8]) -> Vec<u8> {
+    gzip_with(bytes, flate2::Compression::none())
+}
+
+fn gzip_with(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), level);
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
